@@ -15,7 +15,7 @@ from typing import Any, Callable, Iterator, TypeVar
 
 import numpy as np
 
-from cnncore.errors import ArgumentError, BackendError
+from cnncore.errors import ArgumentError, BackendError, require
 from cnncore.kernels import array, checks, contract, cuda, native
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -121,6 +121,13 @@ def dispatched(declaration: F) -> F:
 def on_device(x: Any) -> bool:
     """Whether an array lives on a GPU (is CuPy's)."""
     return not isinstance(x, np.ndarray) and hasattr(x, "__cuda_array_interface__")
+
+
+def array_module(x: Any) -> Any:
+    """``numpy`` or ``cupy``, whichever made the array."""
+    if on_device(x):
+        return require("cupy", "cuda13")
+    return np
 
 
 KERNELS: dict[str, Callable[..., Any]] = {

@@ -1,0 +1,201 @@
+"""One node of the graph: a forward on arrays, a backward on tensors, and what it keeps between.
+
+A backward is written with differentiable ops, so that a gradient is itself a graph and can be
+differentiated again.  What backward needs is kept explicitly, by ``keep_input``, ``keep_output`` and
+``keep``; nothing else of a forward pass stays in memory.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, Optional
+
+import numpy as np
+
+from cnncore.autograd import events, modes
+from cnncore.autograd.tensor import Edge, Tensor
+from cnncore.errors import AnomalyError, GraphError
+
+Array = Any
+# Values compared to notice that a kept array was written to through ``.data``.
+SAMPLED = 256
+
+
+class Function:
+    """A differentiable operation; one instance per call.
+
+    A subclass defines ``forward(*arrays)``, returning an array or a tuple, and ``backward(*gys)``,
+    which receives a tensor (or None) per output and returns a tensor or None per input, in order.
+    In both, ``self.needs[i]`` says whether the gradient of input i is (or will be) wanted.
+
+    >>> from cnncore import ops, tensor
+    >>> class Square(Function):
+    ...     def forward(self, x):
+    ...         self.keep_input(0)
+    ...         return x * x
+    ...     def backward(self, gy):
+    ...         (x,) = self.kept()
+    ...         return (gy * x * 2.0,)
+    >>> x = tensor([3.0], requires_grad=True)
+    >>> Square()(x).backward(tensor([1.0]))
+    >>> x.grad.numpy()
+    array([6.], dtype=float32)
+    """
+
+    edges: tuple[Optional[Edge], ...] = ()
+    needs: tuple[bool, ...] = ()
+    shapes: tuple[tuple[int, ...], ...] = ()  # of the outputs
+    line: str = ""  # the user's line, under detect_anomaly
+
+    _inputs: tuple[Optional[Tensor], ...] = ()
+    _keep_inputs: tuple[Optional[int], ...] = ()
+    _keep_outputs: tuple[int, ...] = ()
+    _arrays: tuple[Array, ...] = ()
+    _kept: Optional[list[Optional[_Kept]]] = None
+    _released = False
+
+    @property
+    def name(self) -> str:
+        """What graphs, errors and observers call this op."""
+        return type(self).__name__
+
+    def forward(self, *arrays: Any) -> Any:
+        """Compute on arrays (None for an absent optional input)."""
+        raise NotImplementedError
+
+    def backward(self, *gys: Any) -> tuple[Optional[Tensor], ...]:
+        """Gradients of the inputs, written with ops."""
+        raise NotImplementedError
+
+    # What backward will need: called inside forward.
+
+    def keep_input(self, *positions: Optional[int]) -> None:
+        """Keep these inputs for backward (None holds a place: ``kept`` gives None there)."""
+        self._keep_inputs += positions
+
+    def keep_output(self, *positions: int) -> None:
+        """Keep these outputs for backward."""
+        self._keep_outputs += positions
+
+    def keep(self, *arrays: Array) -> None:
+        """Keep further arrays (switches, statistics): constants to any derivative."""
+        self._arrays += arrays
+
+    def kept(self) -> list[Any]:
+        """In backward: the kept inputs, then outputs (as tensors), then further arrays."""
+        if self._released or self._kept is None:
+            raise GraphError(
+                f"backward of {self.name}: what it kept has been released by an earlier backward; "
+                "try: backward(retain_graph=True) the first time"
+            )
+        return [None if kept is None else kept.use(self) for kept in self._kept]
+
+    @property
+    def kept_bytes(self) -> int:
+        """Bytes held for backward (an array kept by several ops is counted by each)."""
+        return sum(int(array.nbytes) for array in self.kept_arrays())
+
+    def kept_arrays(self) -> list[Array]:
+        """The arrays held for backward: for tables of memory."""
+        return [kept.array for kept in self._kept or () if kept is not None]
+
+    def release(self) -> None:
+        """Let go of everything kept: backward has passed."""
+        self._kept = None
+        self._released = True
+
+    # The call.
+
+    def __call__(self, *inputs: Optional[Tensor]) -> Any:
+        arrays = [None if t is None else t.data for t in inputs]
+        wants = tuple(t is not None and t.requires_grad for t in inputs)
+        record = modes.is_grad_enabled() and any(wants)
+        self.needs = wants if record else (False,) * len(inputs)
+        if modes.is_anomaly_enabled():
+            self.line = user_line()
+        if events.observers:
+            events.emit("before_forward", self, inputs)
+        results = self.forward(*arrays)
+        single = not isinstance(results, tuple)
+        results = (results,) if single else results
+        self.shapes = tuple(y.shape for y in results)
+        if record:
+            self.edges = tuple(t.edge if w else None for t, w in zip(inputs, wants))  # type: ignore[union-attr]
+            outputs = tuple(
+                Tensor._result(y, self, index if y.dtype.kind == "f" else None)
+                for index, y in enumerate(results)
+            )
+            self._kept = [None if i is None else _Kept(inputs[i]) for i in self._keep_inputs]
+            self._kept += [_Kept(outputs[i], self, i) for i in self._keep_outputs]
+            self._kept += [_Kept(array) for array in self._arrays]
+        else:
+            outputs = tuple(Tensor._result(y, None, None) for y in results)
+        self._arrays = ()
+        if modes.is_anomaly_enabled():
+            self._refuse_nonfinite(arrays, results)
+        if events.observers:
+            events.emit("after_forward", self, inputs, outputs)
+        return outputs[0] if single else outputs
+
+    def _refuse_nonfinite(self, arrays: list[Any], results: tuple[Any, ...]) -> None:
+        if all(is_finite(y) for y in results):
+            return
+        guilty = [i for i, x in enumerate(arrays) if x is not None and not is_finite(x)]
+        where = f"it came in through input {guilty[0]}" if guilty else "its inputs were finite"
+        raise AnomalyError(f"forward of {self.name} gave NaN or Inf ({where}); called at {self.line}")
+
+
+class _Kept:
+    """A tensor or array held for backward, and enough to notice that it has been written to."""
+
+    __slots__ = ("array", "edge", "requires_grad", "counter", "version", "sample", "is_tensor")
+
+    def __init__(
+        self, value: Any, producer: Optional[Function] = None, index: int = 0
+    ) -> None:
+        self.is_tensor = isinstance(value, Tensor)
+        self.array = value.data if self.is_tensor else value
+        self.requires_grad = self.is_tensor and value.requires_grad
+        # An output knows its producer by name only: holding the tensor would close a cycle.
+        self.edge = (producer, index) if producer else value.edge if self.requires_grad else None
+        self.counter = value.counter if self.is_tensor else [0]
+        self.version = self.counter[0]
+        self.sample = _sample(self.array)
+
+    def use(self, owner: Function) -> Any:
+        if self.counter[0] != self.version or self.sample != _sample(self.array, len(self.sample)):
+            raise GraphError(
+                f"backward of {owner.name}: an array of shape {self.array.shape} that it kept has "
+                "been modified since the forward pass; try: x.data = new_array instead of writing "
+                "into x.data, or backward before the modification"
+            )
+        if not self.is_tensor:
+            return self.array
+        return Tensor(self.array, _edge=self.edge, _counter=self.counter)
+
+
+def _sample(array: Array, nbytes: int = 0) -> bytes:
+    """Evenly spaced values as bytes; all of them if few, or under ``detect_anomaly``.
+
+    GPU arrays are not sampled: that would wait for the device at every op.  ``nbytes`` is the size
+    of an earlier sample of the same array, to be taken in the same way.
+    """
+    if not isinstance(array, np.ndarray):
+        return b""
+    flat = array.reshape(-1) if array.flags.c_contiguous else array.ravel(order="K")
+    everything = nbytes == array.nbytes if nbytes else modes.is_anomaly_enabled()
+    step = 1 if everything or array.size <= SAMPLED else array.size // SAMPLED
+    return flat[::step].tobytes()
+
+
+def is_finite(array: Array) -> bool:
+    """No NaN and no Inf (integers always are)."""
+    return array.dtype.kind != "f" or bool((abs(array) < float("inf")).all())
+
+
+def user_line() -> str:
+    """``file:line`` of the innermost caller outside the package."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("cnncore."):
+        frame = frame.f_back
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}"

@@ -1,0 +1,264 @@
+"""The walk backwards: reverse-mode differentiation of an explicit graph, without recursion.
+
+``backward`` visits every op after all ops that used its results, hands it the gradient of its
+outputs, and adds what it returns to the gradients of its inputs.  That is all there is to it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Iterable, Optional, Sequence
+
+import numpy as np
+
+from cnncore.autograd import events, modes
+from cnncore.autograd.function import Function, is_finite
+from cnncore.autograd.tensor import OPERATORS, Edge, Tensor
+from cnncore.errors import AnomalyError, ArgumentError, GraphError, ShapeError
+from cnncore.kernels.dispatch import array_module
+
+Key = tuple[int, int]  # (id of a Function or leaf Tensor, output index)
+
+
+def topological_order(roots: Iterable[Tensor]) -> list[Function]:
+    """Every op below ``roots``, each after all ops it depends on (so: reversed for backward)."""
+    order: list[Function] = []
+    seen: set[int] = set()
+    stack = [(root.node, False) for root in roots if root.node is not None]
+    while stack:
+        node, expanded = stack.pop()
+        if expanded:
+            order.append(node)
+        elif id(node) not in seen:
+            seen.add(id(node))
+            stack.append((node, True))
+            for edge in reversed(node.edges):
+                if edge is not None and isinstance(edge[0], Function) and id(edge[0]) not in seen:
+                    stack.append((edge[0], False))
+    return order
+
+
+def backward(
+    outputs: Sequence[Tensor],
+    gradients: Sequence[Any],
+    retain_graph: Optional[bool],
+    create_graph: bool,
+    inputs: Optional[Sequence[Tensor]] = None,
+) -> list[Optional[Tensor]]:
+    """Differentiate ``outputs`` towards ``inputs``, or (None) into ``.grad`` of all leaves."""
+    retain = create_graph if retain_graph is None else retain_graph
+    arrived: dict[Key, Tensor] = {}
+    with modes.set_grad_enabled(create_graph):
+        for output, gradient in zip(outputs, gradients):
+            _add(arrived, output.edge, _seed(output, gradient))
+        order = topological_order(outputs)
+        targets = None if inputs is None else {_key(x.edge) for x in inputs}
+        useful = _useful(order, targets)
+        for node in reversed(order):
+            if id(node) in useful:
+                _visit(node, arrived, useful, targets, retain)
+    if inputs is not None:
+        return [_hooked_leaf(x, arrived.get(_key(x.edge))) for x in inputs]
+    _store(order, outputs, arrived)
+    return []
+
+
+def _visit(
+    node: Function,
+    arrived: dict[Key, Tensor],
+    useful: set[int],
+    targets: Optional[set[Key]],
+    retain: bool,
+) -> None:
+    """One op: take the gradients of its outputs, give those of its inputs."""
+    gys = []
+    for index in range(len(node.shapes)):
+        key = (id(node), index)
+        gy = arrived.get(key)
+        for hook in getattr(node, "hooks", {}).get(index, ()) if gy is not None else ():
+            gy = hook(gy) or gy
+        if gy is not None and targets is not None and key in targets:
+            arrived[key] = gy
+        elif gy is not None:
+            del arrived[key]
+        gys.append(gy)
+    if all(gy is None for gy in gys):
+        return
+    needs = node.needs
+    node.needs = tuple(
+        edge is not None and (targets is None or _key(edge) in targets or id(edge[0]) in useful)
+        for edge in node.edges
+    )
+    if events.observers:
+        events.emit("before_backward", node, tuple(gys))
+    gxs = node.backward(*gys)
+    if events.observers:
+        events.emit("after_backward", node, tuple(gys), tuple(gxs))
+    if len(gxs) != len(node.edges):
+        raise GraphError(
+            f"backward of {node.name} returned {len(gxs)} gradients for {len(node.edges)} inputs"
+        )
+    for edge, wanted, gx in zip(node.edges, node.needs, gxs):
+        if edge is not None and wanted and gx is not None:
+            if modes.is_anomaly_enabled() and not is_finite(gx.data):
+                where = f"; its forward was called at {node.line}" if node.line else ""
+                raise AnomalyError(f"backward of {node.name} gave NaN or Inf{where}")
+            _add(arrived, edge, gx)
+    node.needs = needs
+    if not retain:
+        node.release()
+
+
+def _add(arrived: dict[Key, Tensor], edge: Edge, gradient: Tensor) -> None:
+    key = _key(edge)
+    shape = edge[0].shape if isinstance(edge[0], Tensor) else edge[0].shapes[edge[1]]
+    if gradient.shape != tuple(shape):
+        name = "a leaf" if isinstance(edge[0], Tensor) else edge[0].name
+        raise GraphError(f"gradient towards {name} has shape {gradient.shape}, expected {shape}")
+    present = arrived.get(key)
+    arrived[key] = gradient if present is None else OPERATORS["add"](present, gradient)
+
+
+def _key(edge: Edge) -> Key:
+    return id(edge[0]), edge[1]
+
+
+def _useful(order: list[Function], targets: Optional[set[Key]]) -> set[int]:
+    """Ops below which some target lies; the others need no visit."""
+    if targets is None:
+        return {id(node) for node in order}
+    useful: set[int] = set()
+    for node in order:
+        edges = [edge for edge in node.edges if edge is not None]
+        if any(_key(edge) in targets or id(edge[0]) in useful for edge in edges):
+            useful.add(id(node))
+    return useful
+
+
+def _seed(output: Tensor, gradient: Any) -> Tensor:
+    if not output.requires_grad:
+        raise GraphError(
+            "backward: this tensor does not depend on any tensor with requires_grad=True "
+            "(or was computed under no_grad)"
+        )
+    if gradient is None:
+        if output.size != 1:
+            raise ShapeError(
+                "gradient", f"an array of shape {output.shape}", "None", "reduce with .sum() first"
+            )
+        return Tensor(array_module(output.data).ones_like(output.data))
+    seed = gradient if isinstance(gradient, Tensor) else Tensor(np.asarray(gradient, output.dtype))
+    if seed.shape != output.shape:
+        raise ShapeError("gradient", f"shape {output.shape}", seed.shape)
+    return seed
+
+
+def _hooked_leaf(leaf: Tensor, gradient: Optional[Tensor]) -> Optional[Tensor]:
+    for hook in leaf.hooks if gradient is not None else ():
+        gradient = hook(gradient) or gradient
+    return gradient
+
+
+def _store(order: list[Function], outputs: Sequence[Tensor], arrived: dict[Key, Tensor]) -> None:
+    """Add what arrived at the leaves to their ``.grad``; no two leaves share memory there."""
+    leaves: dict[int, Tensor] = {id(x): x for x in outputs if x.is_leaf}
+    for node in order:
+        for edge in node.edges:
+            if edge is not None and isinstance(edge[0], Tensor):
+                leaves[id(edge[0])] = edge[0]
+    owners: set[int] = set()
+    for leaf in leaves.values():
+        gradient = _hooked_leaf(leaf, arrived.get((id(leaf), 0)))
+        if gradient is None:
+            continue
+        if leaf.grad is not None:
+            leaf.grad = OPERATORS["add"](leaf.grad, gradient)
+            continue
+        if gradient.node is None and (leaf in outputs or _memory(gradient.data) in owners):
+            gradient = Tensor(gradient.data.copy())
+        owners.add(_memory(gradient.data))
+        leaf.grad = gradient
+
+
+def _memory(array: Any) -> int:
+    """What owns an array's memory: equal for all views of one block."""
+    while getattr(array, "base", None) is not None and hasattr(array.base, "shape"):
+        array = array.base
+    return id(array)
+
+
+def grad(
+    outputs: Any,
+    inputs: Any,
+    grad_outputs: Any = None,
+    create_graph: bool = False,
+    retain_graph: Optional[bool] = None,
+    allow_unused: bool = False,
+) -> tuple[Optional[Tensor], ...]:
+    """Gradients of ``outputs`` towards ``inputs`` (tensors or sequences of them), as a tuple.
+
+    ``.grad`` is untouched.  With ``create_graph=True`` the gradients can be differentiated again.
+
+    >>> from cnncore import tensor
+    >>> x = tensor([3.0], requires_grad=True)
+    >>> (first,) = grad(x * x * x, x, create_graph=True)
+    >>> (second,) = grad(first, x)
+    >>> second.item()
+    18.0
+    """
+    outs = (outputs,) if isinstance(outputs, Tensor) else tuple(outputs)
+    ins = (inputs,) if isinstance(inputs, Tensor) else tuple(inputs)
+    if grad_outputs is None or isinstance(outputs, Tensor) and not isinstance(grad_outputs, (list, tuple)):
+        seeds: tuple[Any, ...] = (grad_outputs,) * len(outs)
+    else:
+        seeds = tuple(grad_outputs)
+    if len(seeds) != len(outs):
+        raise ArgumentError("grad_outputs", f"{len(outs)} gradients", len(seeds), "one per output")
+    for position, x in enumerate(ins):
+        if not x.requires_grad:
+            raise GraphError(f"grad: inputs[{position}] has requires_grad=False")
+    results = backward(outs, seeds, retain_graph, create_graph, ins)
+    for position, result in enumerate(results):
+        if result is None and not allow_unused:
+            raise GraphError(
+                f"grad: outputs do not depend on inputs[{position}]; try: allow_unused=True"
+            )
+    return tuple(results)
+
+
+def describe(output: Tensor) -> str:
+    """The graph below a tensor as text, one op a line, inputs by number.
+
+    >>> from cnncore import tensor
+    >>> x = tensor([3.0], requires_grad=True)
+    >>> print(describe(x * x + x))
+    0  Mul  (1,)  <- leaf (1,), leaf (1,)
+    1  Add  (1,)  <- 0, leaf (1,)
+    """
+    order = topological_order([output])
+    numbers = {id(node): str(i) for i, node in enumerate(order)}
+
+    def source(edge: Optional[Edge]) -> str:
+        if edge is None:
+            return "constant"
+        return f"leaf {edge[0].shape}" if isinstance(edge[0], Tensor) else numbers[id(edge[0])]
+
+    lines = []
+    for i, node in enumerate(order):
+        shapes = ", ".join(str(shape) for shape in node.shapes)
+        lines.append(f"{i}  {node.name}  {shapes}  <- {', '.join(map(source, node.edges))}")
+    return "\n".join(lines)
+
+
+def to_dot(output: Tensor) -> str:
+    """The graph below a tensor in Graphviz' language, leaves as boxes."""
+    lines = ["digraph cnncore {", "  rankdir=TB;"]
+    for node in topological_order([output]):
+        shape = " ".join(str(s) for s in node.shapes)
+        lines.append(f'  n{id(node)} [label="{node.name}\\n{shape}"];')
+        for edge in node.edges:
+            if edge is None:
+                continue
+            if isinstance(edge[0], Tensor):
+                lines.append(f'  n{id(edge[0])} [shape=box, label="leaf {edge[0].shape}"];')
+            lines.append(f"  n{id(edge[0])} -> n{id(node)};")
+    return "\n".join([*dict.fromkeys(lines), "}"])

@@ -1,0 +1,59 @@
+"""Switches that hold for a ``with`` block, per thread: recording of the graph, anomaly detection."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from typing import Iterator
+
+
+class _State(threading.local):
+    grad_enabled = True
+    anomaly = False
+
+
+_state = _State()
+
+
+def is_grad_enabled() -> bool:
+    """Whether ops record what backward needs."""
+    return _state.grad_enabled
+
+
+def is_anomaly_enabled() -> bool:
+    """Whether every op's result and gradient is searched for NaN and Inf."""
+    return _state.anomaly
+
+
+@contextlib.contextmanager
+def set_grad_enabled(enabled: bool) -> Iterator[None]:
+    """Record the graph, or do not, inside a ``with`` block or a decorated function."""
+    before, _state.grad_enabled = _state.grad_enabled, enabled
+    try:
+        yield
+    finally:
+        _state.grad_enabled = before
+
+
+def no_grad() -> contextlib._GeneratorContextManager[None]:
+    """Record nothing inside the block: results have ``requires_grad=False`` and keep nothing."""
+    return set_grad_enabled(False)
+
+
+def enable_grad() -> contextlib._GeneratorContextManager[None]:
+    """Record again, inside a ``no_grad`` block."""
+    return set_grad_enabled(True)
+
+
+@contextlib.contextmanager
+def detect_anomaly() -> Iterator[None]:
+    """Stop at the first NaN or Inf with the op's name and the line of user code that called it.
+
+    Also compares *every* value kept for backward, not a sample, when it is used again.  Slow: for
+    looking for a fault.
+    """
+    before, _state.anomaly = _state.anomaly, True
+    try:
+        yield
+    finally:
+        _state.anomaly = before

@@ -1,0 +1,66 @@
+"""Which true box each anchor or proposal answers for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from cnncore.errors import ArgumentError, ShapeError
+from cnncore.vision.boxes import IntArray, as_floats, box_iou
+
+BACKGROUND = -1  # best IoU below ``low``: a negative example
+BETWEEN = -2  # best IoU in ``low..high``: not used in training
+
+
+@dataclass(frozen=True)
+class IouMatcher:
+    """Each candidate goes to the true box of highest IoU, if that is high enough.
+
+    IoU at or above ``high`` is a match, below ``low`` background, between them neither.  With
+    ``low_quality`` every true box also gets its best candidates (all that tie), however low, as long
+    as they overlap it at all; such a candidate still answers for *its own* best box.
+    RPN: 0.7, 0.3, low quality; box head: 0.5, 0.5, none.
+    Source: Ren et al., "Faster R-CNN", 2015, section 3.1.2.
+    Difference from common implementations: a true box that overlaps no candidate claims none (there
+    it would claim every candidate of IoU 0).
+
+    >>> truth, anchors = [[0, 0, 4, 4]], [[0, 0, 4, 4], [0, 0, 4, 8], [9, 9, 12, 12]]
+    >>> IouMatcher(0.7, 0.3).match(truth, anchors).tolist()
+    [0, -2, -1]
+    """
+
+    high: float = 0.7
+    low: float = 0.3
+    low_quality: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.low <= self.high <= 1:
+            raise ArgumentError("low, high", "0 <= low <= high <= 1", (self.low, self.high))
+
+    def match(self, truth: ArrayLike, candidates: ArrayLike) -> IntArray:
+        """For each of ``candidates (A, 4)`` the index of its box in ``truth (G, 4)``, or -1 or -2."""
+        return self(box_iou(truth, candidates))
+
+    def __call__(self, iou: ArrayLike) -> IntArray:
+        """The same from a matrix of overlaps ``(G, A)`` -> ``(A,)`` int64; ``G = 0`` gives all -1.
+
+        Ties between true boxes go to the lower index.
+        """
+        overlap = as_floats(iou, "iou")
+        if overlap.ndim != 2:
+            raise ShapeError("iou", "shape (G, A)", f"shape {overlap.shape}")
+        if np.isnan(overlap).any():
+            raise ArgumentError("iou", "numbers", "NaN", "find what gave NaN")
+        if overlap.size == 0:
+            return np.full(overlap.shape[1], BACKGROUND, np.int64)
+        best = overlap.argmax(0)
+        value = overlap.max(0)
+        matches = np.where(value >= self.high, best, BETWEEN)
+        matches[value < self.low] = BACKGROUND
+        if self.low_quality:
+            highest = overlap.max(1, keepdims=True)
+            rescued = ((overlap == highest) & (highest > 0)).any(0)
+            matches[rescued] = best[rescued]
+        return matches.astype(np.int64, copy=False)
