@@ -1,0 +1,72 @@
+# Two commands do everything: `make demo` and `make test`.  Each creates what it needs from a bare
+# machine with Python >= 3.10 (with venv), a C++ compiler and make.
+
+PYTHON ?= python3
+SHELL := /bin/bash
+SOURCES := pyproject.toml CMakeLists.txt $(shell find csrc cmake -type f 2>/dev/null)
+
+VENV := .venv
+PARITY := .venv-parity
+SANITIZE := build/sanitize
+PIP_QUIET := --quiet --disable-pip-version-check
+
+.PHONY: help demo test parity sanitize lint format bench clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make demo      train Mask R-CNN on scenes of real digits, write report/index.html"
+	@echo "make test      the tests, in an environment of their own (.venv)"
+	@echo "make parity    compare with PyTorch and ONNX Runtime (.venv-parity)"
+	@echo "make sanitize  kernel tests under the address and undefined-behaviour sanitizers"
+	@echo "make lint      ruff, mypy --strict, clang-format"
+	@echo "make format    rewrite the sources in the project's format"
+	@echo "make bench     time the kernels beside PyTorch"
+	@echo "make clean     remove environments and builds"
+
+# An environment is rebuilt when the build's sources are newer than it; Python files are used from
+# the tree (an editable install), so editing them needs nothing.
+$(VENV)/.ready: $(SOURCES)
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install $(PIP_QUIET) --upgrade pip
+	$(VENV)/bin/python -m pip install $(PIP_QUIET) -e ".[test]"
+	touch $@
+
+$(VENV)/.ready-dev: $(VENV)/.ready
+	$(VENV)/bin/python -m pip install $(PIP_QUIET) -e ".[dev]"
+	touch $@
+
+# torch is named with its exact version; its index and build (CPU) are the caller's pip settings.
+$(PARITY)/.ready: $(SOURCES)
+	$(PYTHON) -m venv $(PARITY)
+	$(PARITY)/bin/python -m pip install $(PIP_QUIET) --upgrade pip
+	$(PARITY)/bin/python -m pip install $(PIP_QUIET) torch==2.13.0
+	$(PARITY)/bin/python -m pip install $(PIP_QUIET) -e ".[test]" onnxruntime
+	touch $@
+
+demo: $(VENV)/.ready
+	$(VENV)/bin/cnncore demo
+
+test: $(VENV)/.ready
+	CNNCORE_NUM_THREADS=1 $(VENV)/bin/python -m pytest -q -n 2 tests $(ARGS)
+
+parity: $(PARITY)/.ready
+	CNNCORE_NUM_THREADS=1 $(PARITY)/bin/python -m pytest -q -n 2 tests/parity $(ARGS)
+
+lint: $(VENV)/.ready-dev
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy cnncore
+	find csrc -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh' \
+	    | xargs $(VENV)/bin/clang-format --dry-run --Werror
+
+format: $(VENV)/.ready-dev
+	$(VENV)/bin/ruff check --fix-only .
+	$(VENV)/bin/ruff format .
+	find csrc -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh' \
+	    | xargs $(VENV)/bin/clang-format -i
+
+bench: $(PARITY)/.ready
+	$(PARITY)/bin/python -m benchmarks.run $(ARGS)
+
+clean:
+	rm -rf $(VENV) $(PARITY) build cnncore/_native*.so cnncore/_cuda*.so
