@@ -173,13 +173,13 @@ def _store(order: list[Function], outputs: Sequence[Tensor], arrived: dict[Key, 
         if leaf.grad is not None:
             leaf.grad = OPERATORS["add"](leaf.grad, gradient)
             continue
-        if gradient.node is None and (leaf in outputs or _memory(gradient.data) in owners):
+        if gradient.node is None and (leaf in outputs or memory_owner(gradient.data) in owners):
             gradient = Tensor(gradient.data.copy())
-        owners.add(_memory(gradient.data))
+        owners.add(memory_owner(gradient.data))
         leaf.grad = gradient
 
 
-def _memory(array: Any) -> int:
+def memory_owner(array: Any) -> int:
     """What owns an array's memory: equal for all views of one block."""
     while getattr(array, "base", None) is not None and hasattr(array.base, "shape"):
         array = array.base

@@ -1,0 +1,173 @@
+"""The training loop: steps, a progress bar, checkpoints that survive a kill, a clean Ctrl-C.
+
+The loop knows nothing of the model but a function from a batch to named loss terms.  Everything a
+run depends on (parameters, optimiser state, step, generator) is in the checkpoint, so a resumed run
+continues exactly as the uninterrupted one would have.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+
+from cnncore.autograd import Tensor
+from cnncore.errors import CnncoreError, require
+from cnncore.io import load_checkpoint, save_checkpoint
+from cnncore.nn import Module
+from cnncore.optim import AdamW, clip_grad_norm, schedules
+
+Rng = np.random.Generator
+LossTerms = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to train: AdamW, linear warm-up, cosine decay, gradient clipping."""
+
+    steps: int
+    batch_size: int = 8
+    learning_rate: float = 0.003
+    weight_decay: float = 0.001
+    warmup_steps: int = 60
+    clip_norm: float = 10.0
+    seed: int = 0
+    checkpoint_seconds: float = 30.0
+
+
+@dataclass
+class History:
+    """What was measured while training: one entry a step."""
+
+    terms: dict[str, list[float]] = field(default_factory=dict)
+    seconds: list[float] = field(default_factory=list)  # duration of each step
+
+    def add(self, terms: Mapping[str, float], seconds: float) -> None:
+        """Append one step."""
+        for name, value in terms.items():
+            self.terms.setdefault(name, []).append(value)
+        self.seconds.append(seconds)
+
+    @property
+    def steps(self) -> int:
+        """Steps recorded."""
+        return len(self.seconds)
+
+    def arrays(self) -> dict[str, Any]:
+        """For a checkpoint."""
+        return {"seconds": np.asarray(self.seconds)} | {
+            f"terms/{name}": np.asarray(values) for name, values in self.terms.items()
+        }
+
+    @staticmethod
+    def from_arrays(arrays: Mapping[str, Any]) -> History:
+        """The inverse of ``arrays``."""
+        terms = {
+            key.removeprefix("terms/"): [float(v) for v in values]
+            for key, values in arrays.items()
+            if key.startswith("terms/")
+        }
+        return History(terms, [float(v) for v in arrays["seconds"]])
+
+
+class DivergedError(CnncoreError, RuntimeError):
+    """The loss became NaN or infinite."""
+
+
+def fit(
+    model: Module,
+    loss: Callable[[Any, Rng], LossTerms],
+    batches: Callable[[int], Iterator[Any]],
+    recipe: Recipe,
+    checkpoint: Path | None = None,
+    progress: bool = True,
+) -> History:
+    """Train until ``recipe.steps`` or Ctrl-C, resuming from ``checkpoint`` where there is one.
+
+    ``loss(batch, rng)`` gives the named terms whose sum is minimised; ``batches(step)`` iterates over
+    batches from that step on.  On Ctrl-C the step is finished and saved, and the history so far is
+    returned; a second Ctrl-C interrupts at once.
+    """
+    optimizer = AdamW(
+        model.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
+    )
+    schedule = schedules.Cosine(recipe.learning_rate, recipe.steps, recipe.warmup_steps)
+    history = History()
+    if checkpoint is not None and checkpoint.exists():
+        history = History.from_arrays(load_checkpoint(checkpoint, model, optimizer))
+    step, saved = history.steps, time.monotonic()
+    tqdm = require("tqdm", "vision").tqdm
+    model.train()
+    with _interruptible() as interrupted, tqdm(
+        total=recipe.steps, initial=step, disable=not progress, unit="step", dynamic_ncols=True
+    ) as bar:
+        for batch in batches(step):
+            if step >= recipe.steps or interrupted.is_set():
+                break
+            started = time.perf_counter()
+            rng = np.random.default_rng((recipe.seed, step))  # so that a resumed step draws the same
+            optimizer.lr = schedule(step)
+            terms = _step(model, optimizer, loss(batch, rng), recipe.clip_norm, step)
+            history.add(terms, time.perf_counter() - started)
+            step += 1
+            bar.update()
+            if step % 10 == 0:
+                bar.set_postfix_str(_progress_text(history, recipe.batch_size), refresh=False)
+            if checkpoint is not None and time.monotonic() - saved > recipe.checkpoint_seconds:
+                save_checkpoint(checkpoint, model, optimizer, history.arrays())
+                saved = time.monotonic()
+    if checkpoint is not None:
+        save_checkpoint(checkpoint, model, optimizer, history.arrays())
+    return history
+
+
+def _step(
+    model: Module, optimizer: AdamW, terms: LossTerms, clip_norm: float, step: int
+) -> dict[str, float]:
+    values = {name: float(term.data) for name, term in terms.items()}
+    if not all(np.isfinite(value) for value in values.values()):
+        raise DivergedError(
+            f"step {step}: the loss is not finite ({values}); try: a lower learning rate, "
+            "or cnncore.detect_anomaly() to see where it first appears"
+        )
+    total = sum(terms.values(), start=Tensor(np.zeros((), np.float32)))
+    optimizer.zero_grad()
+    total.backward()
+    clip_grad_norm(model.parameters(), clip_norm)
+    optimizer.step()
+    return values
+
+
+def _progress_text(history: History, batch_size: int) -> str:
+    recent = slice(-50, None)
+    parts = [f"{name} {np.mean(values[recent]):.3f}" for name, values in history.terms.items()]
+    rate = batch_size / float(np.mean(history.seconds[recent]))
+    return ", ".join([*parts, f"{rate:.0f} images/s"])
+
+
+@contextmanager
+def _interruptible() -> Iterator[threading.Event]:
+    """Turn the first Ctrl-C into an event that the loop looks at; a second one interrupts."""
+    interrupted = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield interrupted
+        return
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if interrupted.is_set():
+            raise KeyboardInterrupt
+        interrupted.set()
+
+    before = signal.signal(signal.SIGINT, handle)
+    try:
+        yield interrupted
+    finally:
+        signal.signal(signal.SIGINT, before)
