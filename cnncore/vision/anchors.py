@@ -87,5 +87,5 @@ def make_anchors(
             raise ArgumentError(argument, expected, len(values))
     return [
         _level_anchors(settings, level, as_pair("shapes", shape, 0), as_pair("strides", stride, 1))
-        for level, (shape, stride) in enumerate(zip(shapes, strides))
+        for level, (shape, stride) in enumerate(zip(shapes, strides, strict=True))
     ]

@@ -1,7 +1,7 @@
 """Boxes: what a legal box is, and the geometry of one or two sets of them.
 
 A box is ``(x1, y1, x2, y2)`` in pixels, floating, the edges of the region: pixel column ``j`` spans
-``j … j+1``, so a box around columns 3 to 5 is ``x1 = 3, x2 = 6``.  Width is ``x2 - x1``, no ``+ 1``.
+``j … j+1``, so a box around columns 3 to 5 is ``x1 = 3, x2 = 6``; width is ``x2 - x1``, no ``+ 1``.
 An array of boxes is ``(R, 4)``; ``R = 0`` is legal everywhere.
 """
 
@@ -27,7 +27,8 @@ def as_floats(values: ArrayLike, argument: str) -> FloatArray:
     array = np.asarray(values)
     if array.dtype.kind not in "iuf":
         raise DTypeError(argument, "real numbers", f"dtype {array.dtype}", "a floating array")
-    return array.astype(np.float64 if array.dtype.itemsize >= 8 else np.float32, copy=False)
+    double = array.dtype.kind == "f" and array.dtype.itemsize >= 8
+    return array.astype(np.float64 if double else np.float32, copy=False)
 
 
 def as_boxes(boxes: ArrayLike, argument: str = "boxes", *, positive: bool = False) -> FloatArray:
@@ -42,22 +43,21 @@ def as_boxes(boxes: ArrayLike, argument: str = "boxes", *, positive: bool = Fals
     Traceback (most recent call last):
         ...
     cnncore.errors.ArgumentError: boxes: expected x1 <= x2 and y1 <= y2 in every box, \
-got box 1 = [5.0, 0.0, 4.0, 2.0]; try: corners ordered (x1, y1, x2, y2); box_convert for (x, y, w, h)
+got box 1 = [5.0, 0.0, 4.0, 2.0]; try: order (x1, y1, x2, y2), or box_convert(boxes, 'xywh', 'xyxy')
     """
     array = np.asarray(boxes)
-    if array.size == 0 and array.ndim in (1, 2) and array.shape[-1] in (0, 4):
-        kept = array.dtype if array.dtype.kind == "f" and array.ndim == 2 else np.dtype(np.float32)
-        return as_floats(np.zeros((0, 4), kept), argument)
-    array = as_floats(array, argument)
+    array = as_floats(array if array.shape != (0,) else np.zeros((0, 4), np.float32), argument)
     if array.ndim != 2 or array.shape[1] != 4:
         raise ShapeError(argument, "shape (R, 4)", f"shape {array.shape}", "boxes.reshape(-1, 4)")
     bad = ~np.isfinite(array).all(1)
     if bad.any():
-        _refuse(argument, "finite coordinates in every box", array, bad, "find what gave NaN or Inf")
+        _refuse(
+            argument, "finite coordinates in every box", array, bad, "find what gave NaN or Inf"
+        )
     sides = array[:, 2:] - array[:, :2]
     bad = (sides < 0).any(1)
     if bad.any():
-        hint = "corners ordered (x1, y1, x2, y2); box_convert for (x, y, w, h)"
+        hint = "order (x1, y1, x2, y2), or box_convert(boxes, 'xywh', 'xyxy')"
         _refuse(argument, "x1 <= x2 and y1 <= y2 in every box", array, bad, hint)
     if positive:
         bad = (sides <= 0).any(1)
@@ -67,7 +67,7 @@ got box 1 = [5.0, 0.0, 4.0, 2.0]; try: corners ordered (x1, y1, x2, y2); box_con
     return array
 
 
-def _refuse(argument: str, expected: str, boxes: FloatArray, bad: BoolArray, hint: str) -> None:
+def _refuse(argument: str, expected: str, boxes: FloatArray, bad: Any, hint: str) -> None:
     index = int(np.flatnonzero(bad)[0])
     raise ArgumentError(argument, expected, f"box {index} = {boxes[index].tolist()}", hint)
 
@@ -132,7 +132,7 @@ def remove_small_boxes(boxes: ArrayLike, min_size: float) -> IntArray:
 
 
 def box_convert(boxes: ArrayLike, in_fmt: str, out_fmt: str) -> FloatArray:
-    """Boxes from one of ``"xyxy"``, ``"xywh"`` (corner, size), ``"cxcywh"`` (centre, size) to another.
+    """Boxes from one form to another: ``"xyxy"``, ``"xywh"`` (corner) or ``"cxcywh"`` (centre).
 
     >>> box_convert([[1, 2, 5, 4]], "xyxy", "cxcywh").tolist()
     [[3.0, 3.0, 4.0, 2.0]]
@@ -140,8 +140,7 @@ def box_convert(boxes: ArrayLike, in_fmt: str, out_fmt: str) -> FloatArray:
     for argument, form in (("in_fmt", in_fmt), ("out_fmt", out_fmt)):
         if form not in ("xyxy", "xywh", "cxcywh"):
             raise ArgumentError(argument, '"xyxy", "xywh" or "cxcywh"', repr(form))
-    array = as_floats(boxes, "boxes").reshape(-1, 4) if np.size(boxes) == 0 else np.asarray(boxes)
-    array = as_floats(array, "boxes")
+    array = as_floats(boxes if np.size(boxes) else np.zeros((0, 4), np.float32), "boxes")
     if array.ndim != 2 or array.shape[1] != 4:
         raise ShapeError("boxes", "shape (R, 4)", f"shape {array.shape}")
     first, second = array[:, :2], array[:, 2:]
@@ -163,8 +162,8 @@ def _as_pair_of_sets(a: ArrayLike, b: ArrayLike) -> tuple[FloatArray, FloatArray
 def box_iou(a: ArrayLike, b: ArrayLike) -> FloatArray:
     """Intersection over union of all pairs, ``(M, 4), (N, 4) -> (M, N)``; 0/0 is 0.
 
-    >>> box_iou([[0, 0, 4, 4]], [[2, 0, 6, 4], [4, 4, 5, 5]]).round(4).tolist()
-    [[0.33329999446868896, 0.0]]
+    >>> box_iou([[0, 0, 4, 4]], [[0, 0, 4, 2], [4, 4, 5, 5]]).tolist()
+    [[0.5, 0.0]]
     """
     left, right = _as_pair_of_sets(a, b)
     iou: FloatArray = kernels.box_iou(left, right)

@@ -52,7 +52,8 @@ class DeltaCoder:
         size0, size = anchor[:, 2:] - anchor[:, :2], target[:, 2:] - target[:, :2]
         centre0, centre = anchor[:, :2] + size0 / 2, target[:, :2] + size / 2
         deltas = np.concatenate([(centre - centre0) / size0, np.log(size / size0)], 1)
-        return deltas * np.array(self.weights, deltas.dtype)
+        weighted: FloatArray = deltas * np.array(self.weights, deltas.dtype)
+        return weighted
 
     def decode(self, deltas: ArrayLike, references: ArrayLike) -> FloatArray:
         """Boxes of the shape of ``deltas``: ``(R, 4)``, or ``(R, K, 4)`` with one box a class.
@@ -68,7 +69,9 @@ class DeltaCoder:
         if not finite.all():
             index = np.argwhere(~finite)[0].tolist()
             hint = "a lower learning rate or gradient clipping, if a training run diverged"
-            raise ArgumentError("deltas", "finite numbers", f"{values[tuple(index)]} at {index}", hint)
+            raise ArgumentError(
+                "deltas", "finite numbers", f"{values[tuple(index)]} at {index}", hint
+            )
         if values.ndim == 3:
             anchor = anchor[:, None, :]
         scaled = values / np.array(self.weights, values.dtype)

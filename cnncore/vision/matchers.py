@@ -19,8 +19,8 @@ class IouMatcher:
     """Each candidate goes to the true box of highest IoU, if that is high enough.
 
     IoU at or above ``high`` is a match, below ``low`` background, between them neither.  With
-    ``low_quality`` every true box also gets its best candidates (all that tie), however low, as long
-    as they overlap it at all; such a candidate still answers for *its own* best box.
+    ``low_quality`` every true box also gets its best candidates (all that tie), however low, if
+    they overlap it at all; such a candidate still answers for *its own* best box.
     RPN: 0.7, 0.3, low quality; box head: 0.5, 0.5, none.
     Source: Ren et al., "Faster R-CNN", 2015, section 3.1.2.
     Difference from common implementations: a true box that overlaps no candidate claims none (there
@@ -40,7 +40,7 @@ class IouMatcher:
             raise ArgumentError("low, high", "0 <= low <= high <= 1", (self.low, self.high))
 
     def match(self, truth: ArrayLike, candidates: ArrayLike) -> IntArray:
-        """For each of ``candidates (A, 4)`` the index of its box in ``truth (G, 4)``, or -1 or -2."""
+        """For each of ``candidates (A, 4)`` its index in ``truth (G, 4)``, or -1 or -2."""
         return self(box_iou(truth, candidates))
 
     def __call__(self, iou: ArrayLike) -> IntArray:

@@ -1,0 +1,223 @@
+"""Scores: COCO's average precision of boxes and masks, and mean IoU of label maps.
+
+A score of ``NOTHING`` (-1, COCO's own mark) says that there was nothing to measure.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from cnncore.errors import ArgumentError, DTypeError, ShapeError, require
+from cnncore.geometry import as_int
+from cnncore.vision.boxes import BoolArray, FloatArray, IntArray, as_boxes, as_labels, as_vector
+from cnncore.vision.masks import as_masks, encode_rle
+
+NOTHING = -1.0
+COCO_NAMES = (
+    *("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large"),
+    *("AR_1", "AR_10", "AR_100", "AR_small", "AR_medium", "AR_large"),
+)
+
+
+@dataclass(frozen=True)
+class Objects:
+    """The objects of one image, true (without scores) or predicted (with)."""
+
+    boxes: FloatArray  # (R, 4)
+    labels: IntArray  # (R,), 0 for the first real class
+    masks: BoolArray | None = None  # (R, H, W), for mask scores
+    scores: FloatArray | None = None  # (R,), for predictions
+
+
+def coco_metrics(
+    predictions: Sequence[Objects], truth: Sequence[Objects], kind: str = "boxes"
+) -> dict[str, float]:
+    """COCO's twelve numbers over a list of images, by name (``COCO_NAMES``), each in ``0..1``.
+
+    ``AP`` is the mean over IoU 0.50, 0.55 … 0.95 and over classes, ``AP50`` at 0.50 only; small is
+    below 32² pixels, large above 96².  ``kind`` is ``"boxes"`` or ``"masks"``.  Computed by
+    ``pycocotools``; needs the extra ``vision``.  Images without objects count: a prediction there
+    is a false positive.
+    Source: Lin et al., "Microsoft COCO", 2014, and its evaluation code.
+    """
+    evaluation = _evaluate(predictions, truth, kind)
+    if evaluation is None:
+        return dict.fromkeys(COCO_NAMES, NOTHING)
+    with contextlib.redirect_stdout(io.StringIO()):
+        evaluation.summarize()
+    return dict(zip(COCO_NAMES, map(float, evaluation.stats), strict=True))
+
+
+def coco_class_ap(
+    predictions: Sequence[Objects],
+    truth: Sequence[Objects],
+    num_classes: int,
+    kind: str = "boxes",
+    iou: float | None = None,
+) -> NDArray[np.float64]:
+    """``AP`` of each class ``(K,)``, at one of COCO's IoU thresholds or averaged over them."""
+    result = np.full(as_int("num_classes", num_classes, 1), NOTHING)
+    evaluation = _evaluate(predictions, truth, kind)
+    if evaluation is None:
+        return result
+    # precision: (IoU thresholds, recalls, classes, areas: all first, most detections: 100 last)
+    precision = evaluation.eval["precision"][:, :, :, 0, -1]
+    if iou is not None:
+        chosen = np.isclose(evaluation.params.iouThrs, iou)
+        if not chosen.any():
+            raise ArgumentError("iou", "one of 0.50, 0.55 … 0.95", iou)
+        precision = precision[chosen]
+    for position, category in enumerate(evaluation.params.catIds):
+        values = precision[:, :, position]
+        if category > num_classes:
+            raise ArgumentError("num_classes", f"at least {category}", num_classes)
+        if (values > -1).any():
+            result[category - 1] = values[values > -1].mean()
+    return result
+
+
+def _evaluate(predictions: Sequence[Objects], truth: Sequence[Objects], kind: str) -> Any:
+    """An accumulated COCOeval, or None where there is no true object at all."""
+    if kind not in ("boxes", "masks"):
+        raise ArgumentError("kind", '"boxes" or "masks"', repr(kind))
+    if len(predictions) != len(truth):
+        raise ArgumentError("predictions", f"one an image, {len(truth)}", len(predictions))
+    true_records = _records(truth, "truth", kind, scored=False)
+    found_records = _records(predictions, "predictions", kind, scored=True)
+    if not true_records:
+        return None
+    classes = sorted({record["category_id"] for record in true_records + found_records})
+    coco, cocoeval = (
+        require("pycocotools.coco", "vision"),
+        require("pycocotools.cocoeval", "vision"),
+    )
+    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools reports progress by print
+        databases = []
+        for records in (true_records, found_records):
+            database = coco.COCO()
+            database.dataset = {
+                "images": [{"id": image} for image in range(len(truth))],
+                "categories": [{"id": category} for category in classes],
+                "annotations": records,
+            }
+            database.createIndex()
+            databases.append(database)
+        evaluation = cocoeval.COCOeval(*databases, {"boxes": "bbox", "masks": "segm"}[kind])
+        evaluation.evaluate()
+        evaluation.accumulate()
+    return evaluation
+
+
+def _records(
+    images: Sequence[Objects], argument: str, kind: str, scored: bool
+) -> list[dict[str, Any]]:
+    """COCO annotation dicts; class ids are shifted by one, since COCO counts ids from 1."""
+    records: list[dict[str, Any]] = []
+    for image, objects in enumerate(images):
+        name = f"{argument}[{image}]"
+        boxes = as_boxes(objects.boxes, f"{name}.boxes").astype(np.float64)
+        labels = as_labels(objects.labels, len(boxes), f"{name}.labels")
+        if len(labels) and labels.min() < 0:
+            raise ArgumentError(f"{name}.labels", "0 for the first real class", int(labels.min()))
+        corners, sides = boxes[:, :2], boxes[:, 2:] - boxes[:, :2]
+        areas = sides.prod(1)
+        fields: dict[str, Sequence[Any]] = {
+            "category_id": (labels + 1).tolist(),
+            "bbox": np.concatenate([corners, sides], 1).tolist(),
+        }
+        if kind == "masks":
+            if objects.masks is None:
+                raise ArgumentError(f"{name}.masks", "masks (R, H, W)", None, 'kind="boxes"')
+            masks = as_masks(objects.masks, f"{name}.masks")
+            if len(masks) != len(boxes):
+                raise ShapeError(f"{name}.masks", f"one a box, {len(boxes)}", len(masks))
+            fields["segmentation"] = encode_rle(masks)
+            areas = masks.sum((1, 2))
+        fields["area"] = areas.tolist()
+        if scored:
+            if objects.scores is None:
+                raise ArgumentError(f"{name}.scores", "one score a box", None)
+            scores = as_vector(objects.scores, len(boxes), f"{name}.scores")
+            fields["score"] = scores.astype(np.float64).tolist()
+        for values in zip(*fields.values(), strict=True):
+            record = dict(
+                zip(fields, values, strict=True), image_id=image, iscrowd=0, id=len(records) + 1
+            )
+            records.append(record)
+    return records
+
+
+def confusion_matrix(
+    truth: ArrayLike, prediction: ArrayLike, num_classes: int, ignore_index: int | None = None
+) -> IntArray:
+    """Pixel counts ``(K, K)`` int64: row is the true class, column the predicted one.
+
+    Arrays of one shape of integers ``0..K-1``.  Pixels whose truth is ``ignore_index`` do not
+    count.  Matrices of several batches add up.
+
+    >>> confusion_matrix([0, 0, 1, 1], [0, 1, 1, 1], 2).tolist()
+    [[1, 1], [0, 2]]
+    """
+    classes = as_int("num_classes", num_classes, 1)
+    true, found = np.asarray(truth), np.asarray(prediction)
+    if true.shape != found.shape:
+        raise ShapeError("prediction", f"the shape of truth, {true.shape}", found.shape)
+    counted = np.ones(true.shape, np.bool_) if ignore_index is None else true != ignore_index
+    for argument, values in (("truth", true), ("prediction", found)):
+        if values.size and values.dtype.kind not in "iu":
+            raise DTypeError(argument, "integers", f"dtype {values.dtype}", "scores.argmax(1)")
+        used = values[counted]
+        if used.size and (used.min() < 0 or used.max() >= classes):
+            got = f"{used.min()}..{used.max()}"
+            raise ArgumentError(argument, f"classes 0..{classes - 1}", got, "num_classes larger")
+    pairs = true[counted].astype(np.int64) * classes + found[counted].astype(np.int64)
+    return np.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
+
+
+def class_iou(confusion: ArrayLike) -> NDArray[np.float64]:
+    """``TP / (TP + FP + FN)`` of each class ``(K,)``; ``NOTHING`` if it occurs in neither.
+
+    >>> class_iou([[1, 1, 0], [0, 2, 0], [0, 0, 0]]).round(2).tolist()
+    [0.5, 0.67, -1.0]
+    """
+    counts = _as_confusion(confusion)
+    hits = np.diagonal(counts)
+    union = counts.sum(0) + counts.sum(1) - hits
+    return np.where(union > 0, hits / np.maximum(union, 1), NOTHING)
+
+
+def mean_iou(confusion: ArrayLike) -> float:
+    """The mean of ``class_iou`` over the classes that occur; ``NOTHING`` if none does.
+
+    >>> mean_iou([[1, 0, 0], [1, 1, 0], [0, 0, 0]])
+    0.5
+    """
+    values = class_iou(confusion)
+    values = values[values >= 0]
+    return float(values.mean()) if len(values) else NOTHING
+
+
+def pixel_accuracy(confusion: ArrayLike) -> float:
+    """The share of pixels labelled right; ``NOTHING`` if there are none.
+
+    >>> pixel_accuracy([[1, 1], [0, 2]])
+    0.75
+    """
+    counts = _as_confusion(confusion)
+    return float(np.trace(counts) / counts.sum()) if counts.sum() else NOTHING
+
+
+def _as_confusion(confusion: ArrayLike) -> IntArray:
+    counts = np.asarray(confusion)
+    if counts.ndim != 2 or counts.shape[0] != counts.shape[1]:
+        raise ShapeError("confusion", "shape (K, K)", f"shape {counts.shape}")
+    if counts.size and (counts.dtype.kind not in "iu" or counts.min() < 0):
+        raise DTypeError("confusion", "counts >= 0 of an integer type", f"dtype {counts.dtype}")
+    return counts.astype(np.int64, copy=False)

@@ -1,0 +1,148 @@
+"""From a detector's raw numbers to few boxes: RPN proposals, and the detections of a box head."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from cnncore.errors import ArgumentError, ShapeError
+from cnncore.vision.boxes import (
+    FloatArray,
+    IntArray,
+    Size,
+    as_boxes,
+    as_floats,
+    as_vector,
+    clip_boxes,
+    remove_small_boxes,
+)
+from cnncore.vision.coders import DeltaCoder
+from cnncore.vision.nms import batched_nms, top_k
+
+RPN_CODER = DeltaCoder()
+HEAD_CODER = DeltaCoder((10.0, 10.0, 5.0, 5.0))
+
+
+@dataclass(frozen=True)
+class ProposalSettings:
+    """How many proposals survive each step.
+
+    Defaults: testing with a feature pyramid (training: 2000 and 2000), Lin et al., "Feature Pyramid
+    Networks", 2017, section 5.1; threshold from Ren et al., "Faster R-CNN", 2015, section 3.3.
+    """
+
+    pre_nms: int = 1000  # best of each level that enter suppression
+    post_nms: int = 1000  # best of the image that leave it
+    nms_threshold: float = 0.7
+    min_size: float = 1e-3  # pixels, after clipping
+    coder: DeltaCoder = RPN_CODER
+
+
+@dataclass(frozen=True)
+class Proposals:
+    """Regions that may hold an object, by descending score."""
+
+    boxes: FloatArray  # (R, 4), inside the image
+    scores: FloatArray  # (R,), of the kind that was given
+
+
+def select_proposals(
+    scores: Sequence[ArrayLike],
+    deltas: Sequence[ArrayLike],
+    anchors: Sequence[ArrayLike],
+    image_size: Size,
+    settings: ProposalSettings = ProposalSettings(),
+) -> Proposals:
+    """The proposals of one image: top-k a level, decode, clip, drop small, NMS a level, top-k.
+
+    Lists with one entry a level: ``scores (A,)``, ``deltas (A, 4)``, ``anchors (A, 4)``.  Only the
+    order of the scores matters, so raw logits are best (probabilities saturate into ties).
+    Source: Ren et al., "Faster R-CNN", 2015, section 3.3.
+    """
+    if not len(scores) == len(deltas) == len(anchors) > 0:
+        got = f"{len(scores)} scores, {len(deltas)} deltas, {len(anchors)} anchors"
+        raise ArgumentError("scores, deltas, anchors", "one entry a level each", got)
+    boxes_of, scores_of = [], []
+    for level, (level_scores, level_deltas, level_anchors) in enumerate(
+        zip(scores, deltas, anchors, strict=True)
+    ):
+        references = as_floats(level_anchors, f"anchors[{level}]")
+        values = as_vector(level_scores, len(references), f"scores[{level}]")
+        shifts = as_floats(level_deltas, f"deltas[{level}]")
+        if shifts.shape != references.shape:
+            expected = f"one a anchor, {references.shape}"
+            raise ShapeError(f"deltas[{level}]", expected, shifts.shape)
+        best = top_k(values, settings.pre_nms)
+        boxes = clip_boxes(settings.coder.decode(shifts[best], references[best]), image_size)
+        large = remove_small_boxes(boxes, settings.min_size)
+        boxes_of.append(boxes[large])
+        scores_of.append(values[best][large])
+    level_of = np.repeat(np.arange(len(boxes_of)), [len(boxes) for boxes in boxes_of])
+    boxes, values = np.concatenate(boxes_of), np.concatenate(scores_of)
+    kept = batched_nms(boxes, values, level_of, settings.nms_threshold, settings.post_nms)
+    return Proposals(boxes[kept], values[kept])
+
+
+@dataclass(frozen=True)
+class DetectionSettings:
+    """When a box counts as a detection.
+
+    Defaults: Mask R-CNN at test time, He et al., 2017, section 3.1, with the score threshold 0.05
+    that its and Faster R-CNN's published code use.
+    """
+
+    score_threshold: float = 0.05
+    nms_threshold: float = 0.5
+    max_detections: int = 100
+    min_size: float = 1e-2  # pixels, after clipping
+    class_agnostic: bool = False  # one suppression for all classes: never two boxes on one thing
+    coder: DeltaCoder = HEAD_CODER
+
+
+@dataclass(frozen=True)
+class Detections:
+    """What was found in one image, by descending score."""
+
+    boxes: FloatArray  # (R, 4), inside the image
+    scores: FloatArray  # (R,), probabilities
+    labels: IntArray  # (R,), 0 for the first real class
+    proposal: IntArray  # (R,), the proposal each came from
+
+
+def select_detections(
+    probabilities: ArrayLike,
+    deltas: ArrayLike,
+    proposals: ArrayLike,
+    image_size: Size,
+    settings: DetectionSettings = DetectionSettings(),
+) -> Detections:
+    """The detections of one image: decode a box a class, clip, threshold, NMS a class, top-k.
+
+    ``probabilities (R, 1 + K)`` with background in column 0, ``deltas (R, K, 4)`` for the real
+    classes, ``proposals (R, 4)``.
+    """
+    regions = as_boxes(proposals, "proposals")
+    chances = as_floats(probabilities, "probabilities")
+    shifts = as_floats(deltas, "deltas")
+    classes = shifts.shape[1] if shifts.ndim == 3 else -1
+    if shifts.shape != (len(regions), classes, 4):
+        raise ShapeError("deltas", f"shape ({len(regions)}, K, 4)", f"shape {shifts.shape}")
+    if chances.shape != (len(regions), classes + 1):
+        expected = f"shape {(len(regions), classes + 1)}: background, then the classes of deltas"
+        raise ShapeError("probabilities", expected, f"shape {chances.shape}")
+    if np.isnan(chances).any():
+        index = np.argwhere(np.isnan(chances))[0].tolist()
+        raise ArgumentError("probabilities", "numbers", f"NaN at {index}", "find what gave NaN")
+    # Threshold first: decoding and checking K boxes a proposal would be most of the work.
+    proposal, label = np.nonzero(chances[:, 1:] > settings.score_threshold)
+    boxes = settings.coder.decode(shifts[proposal, label], regions[proposal])
+    boxes = clip_boxes(boxes, image_size)
+    large = remove_small_boxes(boxes, settings.min_size)
+    boxes, proposal, label = boxes[large], proposal[large], label[large]
+    scores = chances[proposal, label + 1]
+    groups = np.zeros_like(label) if settings.class_agnostic else label
+    kept = batched_nms(boxes, scores, groups, settings.nms_threshold, settings.max_detections)
+    return Detections(boxes[kept], scores[kept], label[kept], proposal[kept])
