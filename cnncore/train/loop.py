@@ -84,7 +84,7 @@ class DivergedError(CnncoreError, RuntimeError):
 
 def fit(
     model: Module,
-    loss: Callable[[Any, Rng], LossTerms],
+    loss: Callable[[Any, Rng, float], LossTerms],
     batches: Callable[[int], Iterator[Any]],
     recipe: Recipe,
     checkpoint: Path | None = None,
@@ -92,8 +92,8 @@ def fit(
 ) -> History:
     """Train until ``recipe.steps`` or Ctrl-C, resuming from ``checkpoint`` where there is one.
 
-    ``loss(batch, rng)`` gives the named terms whose sum is minimised; ``batches(step)`` iterates over
-    batches from that step on.  On Ctrl-C the step is finished and saved, and the history so far is
+    ``loss(batch, rng, progress)`` gives the named terms whose sum is minimised (progress runs from 0
+    to 1); ``batches(step)`` iterates over batches from that step on.  On Ctrl-C the step is finished and saved, and the history so far is
     returned; a second Ctrl-C interrupts at once.
     """
     optimizer = AdamW(
@@ -115,8 +115,9 @@ def fit(
             started = time.perf_counter()
             rng = np.random.default_rng((recipe.seed, step))  # so that a resumed step draws the same
             optimizer.lr = schedule(step)
-            terms = _step(model, optimizer, loss(batch, rng), recipe.clip_norm, step)
-            history.add(terms, time.perf_counter() - started)
+            terms = loss(batch, rng, step / recipe.steps)
+            values = _step(model, optimizer, terms, recipe.clip_norm, step)
+            history.add(values, time.perf_counter() - started)
             step += 1
             bar.update()
             if step % 10 == 0:

@@ -1,0 +1,5 @@
+"""``python -m cnncore``."""
+
+from cnncore.cli import main
+
+raise SystemExit(main())

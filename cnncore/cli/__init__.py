@@ -1,0 +1,119 @@
+"""The command line: ``cnncore demo | train | info | where``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import cnncore
+from cnncore.errors import CnncoreError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; errors of the user are one line on stderr and exit status 2."""
+    options = _parser().parse_args(arguments)
+    try:
+        status: int = options.run(options)
+    except CnncoreError as error:
+        print(f"cnncore {options.command}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="cnncore", description="Convolutional networks from first principles."
+    )
+    parser.add_argument("--version", action="version", version=f"cnncore {cnncore.__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    demo = commands.add_parser("demo", help="train Mask R-CNN on scenes of digits, write a report")
+    demo.add_argument("--output", type=Path, default=Path("report"), help="folder of the report")
+    _training_options(demo)
+    demo.set_defaults(run=_demo)
+
+    train = commands.add_parser("train", help="train one of the networks on scenes")
+    train.add_argument("name", help="unet or maskrcnn_small")
+    train.add_argument("--output", type=Path, help="folder of the checkpoint (default: runs/NAME)")
+    train.add_argument("--split", default="test", help="split to score on: validation or test")
+    train.add_argument("--scenes", type=int, default=300, help="scenes to score on")
+    _training_options(train)
+    train.set_defaults(run=_train)
+
+    info = commands.add_parser("info", help="what runs on what, and why not on better")
+    info.set_defaults(run=_info)
+
+    where = commands.add_parser("where", help="the hops from an op to its kernel")
+    where.add_argument("op", help="a name in cnncore.ops, say conv2d")
+    where.set_defaults(run=_where)
+    return parser
+
+
+def _training_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--steps", type=int, help="training steps (default: the recipe's)")
+    parser.add_argument("--seed", type=int, help="of weights, scenes and sampling (default 0)")
+    parser.add_argument("--fresh", action="store_true", help="forget the checkpoint, start anew")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from cnncore.train import demo
+
+    print(f"Training Mask R-CNN on scenes of real digits ({demo.machine()}).")
+    print("Ctrl-C stops with what it has; the same command resumes, --fresh starts anew.")
+    metrics = demo.run(
+        options.output,
+        fresh=options.fresh,
+        progress=not options.quiet,
+        steps=options.steps,
+        seed=options.seed,
+    )
+    scores = metrics["scores"]
+    print(
+        f"{metrics['test_scenes']} held-out scenes after {metrics['steps']} steps "
+        f"({metrics['training_seconds']:.0f} s):"
+    )
+    for kind in ("box", "mask"):
+        print(f"  {kind:4}  AP50 {scores[f'{kind} AP50']:.3f}  AP {scores[f'{kind} AP']:.3f}")
+    print(f"Report: {options.output / 'index.html'}")
+    return 0
+
+
+def _train(options: argparse.Namespace) -> int:
+    from cnncore.train import fit, held_out, make_task
+
+    task = make_task(options.name, steps=options.steps, seed=options.seed)
+    folder = options.output or Path("runs") / options.name
+    checkpoint = folder / "checkpoint.npz"
+    if options.fresh:
+        checkpoint.unlink(missing_ok=True)
+    history = fit(
+        task.model, task.loss, task.batches, task.recipe, checkpoint, progress=not options.quiet
+    )
+    samples = held_out(options.split, options.scenes)
+    _, scores = task.evaluate(samples)
+    print(
+        f"{len(samples)} {options.split} scenes after {history.steps} steps "
+        f"({sum(history.seconds):.0f} s):"
+    )
+    for name in [*task.headline, *(n for n in scores if n not in task.headline)]:
+        print(f"  {name:16} {scores[name]:.3f}")
+    return 0
+
+
+def _info(options: argparse.Namespace) -> int:
+    print(cnncore.info())
+    return 0
+
+
+def _where(options: argparse.Namespace) -> int:
+    op = getattr(cnncore.ops, options.op, None)
+    if op is None:
+        raise CnncoreError(f"op: expected a name in cnncore.ops, got {options.op!r}")
+    cnncore.where(op)
+    return 0

@@ -1,0 +1,147 @@
+"""What can be trained on scenes: a model, its loss on a batch, its score on held-out scenes.
+
+Letters: ``N C H W`` images, ``K`` classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from cnncore import models, ops
+from cnncore.autograd import Tensor, no_grad
+from cnncore.data import Loader, Sample, Scenes
+from cnncore.errors import ArgumentError
+from cnncore.nn import Module, init
+from cnncore.train.loop import LossTerms, Recipe, Rng
+from cnncore.vision.metrics import (
+    Objects,
+    class_iou,
+    coco_metrics,
+    confusion_matrix,
+    mean_iou,
+    pixel_accuracy,
+)
+
+TRAIN_SCENES = 100_000  # scenes are made when they are drawn; this many differ
+EVALUATION_BATCH = 16
+
+
+@dataclass(frozen=True)
+class Task:
+    """A model on a data set, ready for ``train.fit``."""
+
+    name: str
+    model: Module
+    recipe: Recipe
+    loss: Callable[[Any, Rng, float], LossTerms]
+    predict: Callable[[Sequence[Sample]], list[Any]]
+    score: Callable[[Sequence[Any], Sequence[Sample]], dict[str, float]]
+    headline: tuple[str, ...]  # the scores to print first
+
+    def batches(self, step: int) -> Iterator[list[Sample]]:
+        """Training batches from a step on, prepared by a background thread."""
+        scenes = Scenes("train", TRAIN_SCENES, seed=self.recipe.seed)
+        loader = Loader(
+            scenes, self.recipe.batch_size, seed=self.recipe.seed, drop_last=True, prefetch=4
+        )
+        epoch, within = divmod(step, len(loader))
+        return (batch for _, _, batch in loader.forever(epoch, within))
+
+    def evaluate(self, samples: Sequence[Sample]) -> tuple[list[Any], dict[str, float]]:
+        """Predictions and scores on samples that training has not seen."""
+        self.model.eval()
+        predictions: list[Any] = []
+        with no_grad():
+            for start in range(0, len(samples), EVALUATION_BATCH):
+                predictions += self.predict(samples[start : start + EVALUATION_BATCH])
+        return predictions, self.score(predictions, samples)
+
+
+def held_out(split: str, count: int) -> list[Sample]:
+    """The first ``count`` scenes of a split, always the same."""
+    scenes = Scenes(split, count, seed=0)
+    return [scenes[index] for index in range(count)]
+
+
+def images_of(samples: Sequence[Sample]) -> Tensor:
+    """A batch ``(N, 3, H, W)``, zero mean roughly: values in -1..1."""
+    return Tensor(np.stack([sample.image for sample in samples]) * np.float32(2) - np.float32(1))
+
+
+def detection_task(recipe: Recipe) -> Task:
+    """Mask R-CNN on scenes: boxes, classes and masks of digits."""
+    init.seed(recipe.seed)
+    model = models.create("maskrcnn_small", num_classes=10)
+
+    def loss(batch: Sequence[Sample], rng: Rng, progress: float) -> LossTerms:
+        terms: LossTerms = model.loss(model(images_of(batch)), batch, rng)
+        return terms
+
+    def predict(samples: Sequence[Sample]) -> list[Any]:
+        found: list[Any] = model.decode(model(images_of(samples)))
+        return found
+
+    def score(predictions: Sequence[Any], samples: Sequence[Sample]) -> dict[str, float]:
+        truth = [Objects(s.boxes, s.labels, s.masks) for s in samples]
+        found = [Objects(p.boxes, p.labels, p.masks, p.scores) for p in predictions]
+        scores = {}
+        for kind in ("boxes", "masks"):
+            for name, value in coco_metrics(found, truth, kind).items():
+                scores[f"{kind.removesuffix('es').removesuffix('s')} {name}"] = value
+        return scores
+
+    return Task("maskrcnn_small", model, recipe, loss, predict, score, ("box AP50", "mask AP50"))
+
+
+def segmentation_task(recipe: Recipe) -> Task:
+    """U-Net on the semantic map of scenes, at half resolution, scored at full resolution.
+
+    Background covers 95 % of the pixels, so its weight begins at 0.15 and grows to 1: without that,
+    the network says "background" for minutes.
+    """
+    init.seed(recipe.seed)
+    model = models.create("unet", num_classes=11, base=16, depth=4, norm="group")
+
+    def logits(samples: Sequence[Sample]) -> Tensor:
+        half = ops.avg_pool2d(images_of(samples), 2)
+        size = samples[0].semantic.shape
+        return ops.interpolate(model(half), size=size, mode="bilinear", align_corners=False)
+
+    def loss(batch: Sequence[Sample], rng: Rng, progress: float) -> LossTerms:
+        weight = np.ones(11, np.float32)
+        weight[0] = 0.15 + 0.85 * progress**2
+        target = np.stack([sample.semantic for sample in batch])
+        return {"cross_entropy": ops.cross_entropy(logits(batch), target, weight=weight)}
+
+    def predict(samples: Sequence[Sample]) -> list[Any]:
+        return list(logits(samples).numpy().argmax(axis=1))
+
+    def score(predictions: Sequence[Any], samples: Sequence[Sample]) -> dict[str, float]:
+        confusion = np.zeros((11, 11), np.int64)
+        for prediction, sample in zip(predictions, samples, strict=True):
+            confusion += confusion_matrix(prediction, sample.semantic, 11)
+        scores = {"mean IoU": mean_iou(confusion), "pixel accuracy": pixel_accuracy(confusion)}
+        per_class = class_iou(confusion)
+        scores["IoU background"] = float(per_class[0])
+        return scores | {f"IoU {k - 1}": float(per_class[k]) for k in range(1, 11)}
+
+    return Task("unet", model, recipe, loss, predict, score, ("mean IoU",))
+
+
+# What `cnncore train NAME` knows, with the recipe of a few minutes on two cores.
+TASKS: dict[str, tuple[Callable[[Recipe], Task], Recipe]] = {
+    "maskrcnn_small": (detection_task, Recipe(steps=2000)),
+    "unet": (segmentation_task, Recipe(steps=1500)),
+}
+
+
+def make_task(name: str, **changes: Any) -> Task:
+    """A task by name, its recipe changed where asked (``steps=…``, ``seed=…``)."""
+    if name not in TASKS:
+        raise ArgumentError("name", f"one of {sorted(TASKS)}", repr(name))
+    build, recipe = TASKS[name]
+    return build(replace(recipe, **{k: v for k, v in changes.items() if v is not None}))
