@@ -52,6 +52,19 @@ test: $(VENV)/.ready
 parity: $(PARITY)/.ready
 	CNNCORE_NUM_THREADS=1 $(PARITY)/bin/python -m pytest -q -n 2 tests/parity $(ARGS)
 
+# The kernels once more, compiled with the sanitizers, in a copy of the package of their own.
+SANITIZERS := address,undefined
+sanitize: $(VENV)/.ready-dev
+	mkdir -p $(SANITIZE)/site
+	$(VENV)/bin/cmake -S . -B $(SANITIZE)/build -G Ninja -DCMAKE_BUILD_TYPE=RelWithDebInfo \
+	    -DCMAKE_MAKE_PROGRAM=$(abspath $(VENV))/bin/ninja -DPython_EXECUTABLE=$(abspath $(VENV))/bin/python \
+	    -DCNNCORE_SANITIZE=$(SANITIZERS) -DCNNCORE_OUTPUT_DIR=$(abspath $(SANITIZE))/site/cnncore >/dev/null
+	$(VENV)/bin/ninja -C $(SANITIZE)/build --quiet
+	tar -C cnncore --exclude='*.so' --exclude=__pycache__ -cf - . | tar -C $(SANITIZE)/site/cnncore -xf -
+	LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libubsan.so)" \
+	    ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
+	    PYTHONPATH=$(abspath $(SANITIZE))/site $(VENV)/bin/pytest -q -n 2 tests/kernels tests/native $(ARGS)
+
 lint: $(VENV)/.ready-dev
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
