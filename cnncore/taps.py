@@ -1,12 +1,14 @@
-"""Where samples and regions of interest fall: every coordinate and rounding rule, once.
+"""Where samples fall: every coordinate rule of pooling, resampling and padding, once.
 
 ``Taps`` is a sparse matrix along one axis: output position -> weighted input positions.  Average
 pooling, nearest, bed of nails, bilinear and bicubic resampling, RoI Align, crop-and-resize and
-reflect padding all are ``y = Rows x Colsᵀ`` with one such matrix per axis, so this file alone says
-where they sample, and one pair of kernels (``resample`` and its transpose) applies them.
-``Bins`` are integer intervals along one axis, for max pooling over regions.  They are built on the
-host with exact integer arithmetic where a rule rounds, and every backend receives the same numbers,
-so no two backends can round differently.
+reflect padding all are ``y = Rows x Colsᵀ`` with one such matrix per axis, so the rules need one
+axis only, and one pair of kernels (``resample`` and its transpose) applies them.  ``Bins`` are
+integer intervals along one axis, for max pooling over regions.  Both are built on the host, in
+integers where a rule rounds, and every backend receives the same numbers, so no two backends can
+round differently.
+
+The rules for regions of interest stand on these and live next door in ``cnncore.roi_grid``.
 
 Letters: ``R`` regions (``G`` is ``R``, or 1 when all share), ``P`` output positions, ``T`` taps.
 """
@@ -14,9 +16,12 @@ Letters: ``R`` regions (``G`` is ``R``, or 1 when all share), ``P`` output posit
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from cnncore.errors import ArgumentError
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -41,8 +46,15 @@ class Taps:
         return int(self.index.shape[1])
 
     def dense(self) -> Floats:
-        """The matrices in full, ``(G, P, size)``: for teaching and for tests."""
-        groups, length, taps = self.index.shape
+        """The matrices in full, ``(G, P, size)``: for teaching and for tests.
+
+        >>> repeat(2, 2).dense()[0]
+        array([[1., 0.],
+               [1., 0.],
+               [0., 1.],
+               [0., 1.]])
+        """
+        groups, length, _ = self.index.shape
         matrix = np.zeros((groups, length, self.size))
         for g in range(groups):
             for p in range(length):
@@ -66,3 +78,211 @@ class Bins:
     def length(self) -> int:
         """Output positions ``P``."""
         return int(self.start.shape[1])
+
+
+# --- intervals: average and adaptive pooling ------------------------------------------------------
+
+
+def interval_sums(bins: Bins, weight: Floats) -> Taps:
+    """Each output is the sum of its interval times ``weight[g, p]``; of an empty one, zero."""
+    count = np.maximum(bins.end - bins.start, 0)
+    step = np.arange(max(int(count.max(initial=1)), 1))
+    index = np.minimum(bins.start[..., None] + step, bins.size - 1)
+    weights = np.where(step < count[..., None], weight[..., None], 0.0)
+    return Taps(bins.size, index, weights, count)
+
+
+def interval_means(bins: Bins) -> Taps:
+    """Each output is the mean of its interval; an empty interval gives zero."""
+    return interval_sums(bins, 1.0 / np.maximum(bins.end - bins.start, 1))
+
+
+def window_means(
+    size: int,
+    length: int,
+    kernel: int,
+    stride: int,
+    padding: int,
+    count_include_pad: bool = True,
+    divisor: float | None = None,
+) -> Taps:
+    """Average pooling along one axis: window p covers ``p·stride − padding .. + kernel``.
+
+    The divisor is the window's length, padding included (but not what hangs over its far end in
+    ceil mode) or excluded; ``divisor`` replaces it.  The divisor of a 2-D window is the product of
+    both axes', which is why average pooling is separable.
+    """
+    start = np.arange(length, dtype=np.int64)[None] * stride - padding
+    end = np.minimum(start + kernel, size + padding)
+    inside = Bins(size, np.maximum(start, 0), np.minimum(end, size))
+    if divisor is not None:
+        return interval_sums(inside, np.full(start.shape, 1.0 / divisor))
+    return (
+        interval_sums(inside, 1.0 / (end - start)) if count_include_pad else interval_means(inside)
+    )
+
+
+def adaptive_bins(size: int, length: int) -> Bins:
+    """``length`` intervals over the axis: ``floor(p·size/length) .. ceil((p+1)·size/length)``.
+
+    Neighbours overlap by one where the division is not exact.
+
+    >>> adaptive_bins(5, 3).start, adaptive_bins(5, 3).end
+    (array([[0, 1, 3]]), array([[2, 4, 5]]))
+    """
+    p = np.arange(length, dtype=np.int64)[None]
+    return Bins(size, p * size // length, -((p + 1) * -size // length))
+
+
+def visible(size: int, length: int, kernel: int, stride: int, padding: int, dilation: int) -> Ints:
+    """How many pixels each window of max pooling sees: those not in the padding, ``(length,)``."""
+    position = np.arange(length)[:, None] * stride - padding + np.arange(kernel) * dilation
+    seen: Ints = ((position >= 0) & (position < size)).sum(axis=1)
+    return seen
+
+
+# --- single pixels: nearest, unpooling, padding ---------------------------------------------------
+
+
+def _pixels(size: int, index: Any, valid: Any = True) -> Taps:
+    """Each output copies one input pixel, or is zero where not ``valid``."""
+    index = np.clip(np.asarray(index, np.int64), 0, size - 1)[None, :, None]
+    count = np.broadcast_to(valid, index.shape[1]).astype(np.int64)[None]
+    return Taps(size, index, count[..., None].astype(np.float64), count)
+
+
+def nearest(size: int, length: int, scale: float | None = None, exact: bool = False) -> Taps:
+    """Position p copies pixel ``floor(p · ratio)``; ``exact``: ``floor((p + ½) · ratio)``.
+
+    ``ratio`` is ``1/scale`` where a scale factor is given, else ``size/length``.  It is rounded to
+    float32, and equal and doubled lengths copy and repeat, because PyTorch does so: in exact
+    arithmetic one pixel in thousands would differ (size 2 -> 82).
+    """
+    p = np.arange(length)
+    if not exact and length in (size, 2 * size):
+        return _pixels(size, p * size // length)
+    ratio = np.float32(1.0 / scale) if scale else np.float32(size) / np.float32(length)
+    position = (p + (0.5 if exact else 0.0)).astype(np.float32) * ratio
+    return _pixels(size, np.floor(position))
+
+
+def repeat(size: int, times: int) -> Taps:
+    """Every pixel ``times`` times: nearest-neighbour unpooling."""
+    return _pixels(size, np.arange(size * times) // times)
+
+
+def nails(size: int, step: int) -> Taps:
+    """Every pixel followed by ``step − 1`` zeros: bed-of-nails unpooling."""
+    p = np.arange(size * step)
+    return _pixels(size, p // step, p % step == 0)
+
+
+def padded(size: int, before: int, after: int, mode: str = "constant") -> Taps:
+    """An axis with pixels added (or, by negative numbers, removed) at both ends.
+
+    ``constant``: zeros.  ``replicate``: the edge pixel.  ``reflect``: mirrored about the edge
+    pixel, which is not repeated (needs pads smaller than the axis).  ``circular``: from the other
+    end.
+
+    >>> padded(3, 2, 1, "reflect").index.ravel()
+    array([2, 1, 0, 1, 2, 1])
+    """
+    position = np.arange(-before, size + after)
+    inside = (position >= 0) & (position < size)
+    if mode == "constant":
+        return _pixels(size, position, inside)
+    if mode == "replicate":
+        return _pixels(size, position)
+    if mode == "reflect":
+        if max(before, after) >= size:
+            raise ArgumentError(
+                "pad",
+                f"less than the axis ({size}) in reflect mode",
+                (before, after),
+                '"replicate"',
+            )
+        return _pixels(size, (size - 1) - abs((size - 1) - abs(position)))
+    if mode == "circular":
+        if max(before, after) > size:
+            raise ArgumentError(
+                "pad", f"at most the axis ({size}) in circular mode", (before, after)
+            )
+        return _pixels(size, position % size)
+    modes = ("constant", "replicate", "reflect", "circular")
+    raise ArgumentError("mode", f"one of {modes}", repr(mode))
+
+
+# --- between pixels: linear and cubic interpolation -----------------------------------------------
+
+
+def source_positions(
+    size: int, length: int, align_corners: bool = False, scale: float | None = None
+) -> Floats:
+    """Where output positions lie between input pixels, ``(length,)``.
+
+    ``align_corners``: the first and last pixel centres coincide, ``p · (size − 1)/(length − 1)``.
+    Otherwise the pixels' outer edges do: ``(p + ½) · ratio − ½`` with ``ratio = 1/scale`` where a
+    scale factor is given, else ``size/length``.
+    """
+    p = np.arange(length, dtype=np.float64)
+    if align_corners:
+        return p * ((size - 1) / (length - 1) if length > 1 else 0.0)
+    return (p + 0.5) * (1.0 / scale if scale else size / length) - 0.5
+
+
+def linear(size: int, length: int, align_corners: bool = False, scale: float | None = None) -> Taps:
+    """Bilinear interpolation along one axis; outside the pixel centres the edge pixel continues."""
+    position = source_positions(size, length, align_corners, scale)[None, :, None]
+    return linear_samples(size, position, np.ones(position.shape, bool), np.ones((1, 1, 1)))
+
+
+def cubic(size: int, length: int, align_corners: bool = False, scale: float | None = None) -> Taps:
+    """Bicubic convolution along one axis with a = −0.75; the edge pixel continues outside.
+
+    Source: Keys, "Cubic convolution interpolation for digital image processing", 1981, with the
+    free parameter that PyTorch and OpenCV use.
+    """
+    position = source_positions(size, length, align_corners, scale)
+    low = np.floor(position)
+    t = position - low
+    weight = np.stack([_keys(1.0 + t), _keys(t), _keys(1.0 - t), _keys(2.0 - t)], axis=-1)
+    index = np.clip(low.astype(np.int64)[:, None] + np.arange(-1, 3), 0, size - 1)
+    return Taps(size, index[None], weight[None], np.full((1, length), 4, np.int64))
+
+
+def _keys(distance: Floats, a: float = -0.75) -> Floats:
+    """Keys' kernel at ``0 <= distance <= 2``: two cubics that meet smoothly at 1 and end at 2."""
+    d = distance
+    near = ((a + 2.0) * d - (a + 3.0)) * d * d + 1.0
+    far = (((d - 5.0) * d + 8.0) * d - 4.0) * a
+    return np.where(d <= 1.0, near, far)
+
+
+def linear_samples(size: int, position: Floats, inside: NDArray[np.bool_], weight: Floats) -> Taps:
+    """Sums of linearly interpolated samples: ``Σ_s weight · x(position[g, p, s])``.
+
+    position ``(G, P, S)``, ascending in s; samples not ``inside`` count as zero and those inside
+    lie in one run.  ``weight`` broadcasts.  Positions beyond the first or last pixel centre take
+    the edge pixel.  Samples that share a pixel share its tap: ``T`` is at most ``2 S``, often less.
+    """
+    groups, length, _ = position.shape
+    clipped = np.clip(position, 0.0, size - 1.0)
+    low = clipped.astype(np.int64)
+    # A sample reads pixels low and low + 1.  Against the sample before, its two taps begin 0, 1 or
+    # (nothing shared) 2 slots further; the first one inside begins at slot 0.
+    low = np.maximum.accumulate(np.where(inside, low, -2), axis=-1)
+    step = np.diff(low, axis=-1, prepend=-2)
+    slot = np.cumsum(np.minimum(step, 2), axis=-1) - 2
+    count = slot[..., -1] + 2 if slot.shape[-1] else np.zeros((groups, length), np.int64)
+    taps = max(int(count.max(initial=0)), 2)
+    first = np.arange(groups * length).reshape(groups, length, 1) * taps + np.maximum(slot, 0)
+    index = np.zeros(groups * length * taps, np.int64)
+    index[first] = low
+    index[first + 1] = low + 1
+    upper = np.where(inside, (clipped - low) * weight, 0.0)
+    lower = np.where(inside, weight, 0.0) - upper
+    where = np.concatenate([first.ravel(), first.ravel() + 1])
+    parts = np.concatenate([lower.ravel(), upper.ravel()])
+    weights: Floats = np.bincount(where, parts, index.size).astype(np.float64, copy=False)
+    shape = (groups, length, taps)
+    return Taps(size, np.clip(index, 0, size - 1).reshape(shape), weights.reshape(shape), count)
