@@ -89,6 +89,8 @@ def _evaluate(predictions: Sequence[Objects], truth: Sequence[Objects], kind: st
         raise ArgumentError("kind", '"boxes" or "masks"', repr(kind))
     if len(predictions) != len(truth):
         raise ArgumentError("predictions", f"one an image, {len(truth)}", len(predictions))
+    if kind == "masks":
+        _check_sizes(predictions, truth)
     true_records = _records(truth, "truth", kind, scored=False)
     found_records = _records(predictions, "predictions", kind, scored=True)
     if not true_records:
@@ -103,7 +105,8 @@ def _evaluate(predictions: Sequence[Objects], truth: Sequence[Objects], kind: st
         for records in (true_records, found_records):
             database = coco.COCO()
             database.dataset = {
-                "images": [{"id": image} for image in range(len(truth))],
+                # Sizes are looked up but not used: run lengths carry their own.
+                "images": [{"id": i, "height": 0, "width": 0} for i in range(len(truth))],
                 "categories": [{"id": category} for category in classes],
                 "annotations": records,
             }
@@ -113,6 +116,17 @@ def _evaluate(predictions: Sequence[Objects], truth: Sequence[Objects], kind: st
         evaluation.evaluate()
         evaluation.accumulate()
     return evaluation
+
+
+def _check_sizes(predictions: Sequence[Objects], truth: Sequence[Objects]) -> None:
+    """Masks of one image must have one size, or overlaps mean nothing."""
+    for image, (found, true) in enumerate(zip(predictions, truth, strict=True)):
+        if found.masks is None or true.masks is None:
+            continue  # named in ``_records``
+        sizes = found.masks.shape[1:], true.masks.shape[1:]
+        if len(found.masks) and len(true.masks) and sizes[0] != sizes[1]:
+            name = f"predictions[{image}].masks"
+            raise ShapeError(name, f"the size of the true masks, {sizes[1]}", sizes[0])
 
 
 def _records(
