@@ -17,6 +17,7 @@ LAYERS = {
     "errors": 0,
     "geometry": 0.1,
     "taps": 0.2,
+    "roi_grid": 0.3,
     "kernels": 1,
     "autograd": 2,
     "ops": 3,

@@ -1,0 +1,24 @@
+"""What happens inside: observers and pictures.  Nothing below imports this package."""
+
+from cnncore.explain.cost import CostTable, LayerCost, cost, record_cost
+from cnncore.explain.matrix import (
+    ConvolutionMatrix,
+    conv_map,
+    convolution_matrix,
+    draw_matrix_pair,
+)
+from cnncore.explain.regions import FollowedRegion, draw_region, follow_region
+
+__all__ = [
+    "ConvolutionMatrix",
+    "CostTable",
+    "FollowedRegion",
+    "LayerCost",
+    "conv_map",
+    "convolution_matrix",
+    "cost",
+    "draw_matrix_pair",
+    "draw_region",
+    "follow_region",
+    "record_cost",
+]
