@@ -19,7 +19,7 @@ import numpy as np
 
 from cnncore.autograd import Event, Function, Tensor, no_grad, observe
 from cnncore.autograd.graph import memory_owner
-from cnncore.nn import Module
+from cnncore.nn import Module, Parameter
 
 Shape = tuple[int, ...]
 
@@ -162,7 +162,8 @@ class _Recorder:
         name = self.names.get(id(module), "") if module is not None else ""
         if name not in self.rows:
             kind = "outside the layers" if module is None else type(module).__name__
-            own = 0 if module is None else sum(p.size for p in module.own_parameters())
+            held = () if module is None else vars(module).values()
+            own = sum(p.size for p in held if isinstance(p, Parameter))
             self.rows[name] = LayerCost(name or "(model)", kind, parameters=own)
             self.table.rows.append(self.rows[name])
         return self.rows[name]

@@ -74,4 +74,5 @@ class Report:
     def write(self, path: Path) -> None:
         """Write the page to ``path``, making its folder."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        atomic_write(path, self.html().encode("utf-8"))
+        with atomic_write(path) as file:
+            file.write(self.html().encode("utf-8"))

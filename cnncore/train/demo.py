@@ -51,7 +51,8 @@ def run(folder: Path, fresh: bool = False, progress: bool = True, **changes: Any
         "machine": machine(),
     }
     folder.mkdir(parents=True, exist_ok=True)
-    atomic_write(folder / "metrics.json", (json.dumps(metrics, indent=2) + "\n").encode())
+    with atomic_write(folder / "metrics.json") as file:
+        file.write((json.dumps(metrics, indent=2) + "\n").encode())
     report = build_report(task, history, samples, predictions, metrics)
     report.write(folder / "index.html")
     return metrics

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 
 from cnncore.autograd import Tensor
-from cnncore.errors import CnncoreError, require
-from cnncore.io import load_checkpoint, save_checkpoint
+from cnncore.errors import ArgumentError, CnncoreError, require
+from cnncore.io import checkpoint_metadata, load_checkpoint, save_checkpoint
 from cnncore.nn import Module
 from cnncore.optim import AdamW, clip_grad_norm, schedules
 
@@ -102,6 +102,7 @@ def fit(
     schedule = schedules.Cosine(recipe.learning_rate, recipe.steps, recipe.warmup_steps)
     history = History()
     if checkpoint is not None and checkpoint.exists():
+        _refuse_other_recipe(checkpoint, recipe)
         history = History.from_arrays(load_checkpoint(checkpoint, model, optimizer))
     step, saved = history.steps, time.monotonic()
     tqdm = require("tqdm", "vision").tqdm
@@ -123,11 +124,31 @@ def fit(
             if step % 10 == 0:
                 bar.set_postfix_str(_progress_text(history, recipe.batch_size), refresh=False)
             if checkpoint is not None and time.monotonic() - saved > recipe.checkpoint_seconds:
-                save_checkpoint(checkpoint, model, optimizer, history.arrays())
+                _save(checkpoint, model, optimizer, history, recipe)
                 saved = time.monotonic()
     if checkpoint is not None:
-        save_checkpoint(checkpoint, model, optimizer, history.arrays())
+        _save(checkpoint, model, optimizer, history, recipe)
     return history
+
+
+def _save(
+    checkpoint: Path, model: Module, optimizer: AdamW, history: History, recipe: Recipe
+) -> None:
+    checkpoint.parent.mkdir(parents=True, exist_ok=True)
+    metadata = {"recipe": asdict(recipe)}
+    save_checkpoint(checkpoint, model, optimizer, history.arrays(), metadata=metadata)
+
+
+def _refuse_other_recipe(checkpoint: Path, recipe: Recipe) -> None:
+    saved, wanted = checkpoint_metadata(checkpoint).get("recipe", {}), asdict(recipe)
+    differing = [name for name in wanted if wanted[name] != saved.get(name)]
+    if differing:
+        raise ArgumentError(
+            "recipe",
+            f"the settings that {checkpoint} was begun with",
+            ", ".join(f"{name} {wanted[name]} instead of {saved.get(name)}" for name in differing),
+            "the same settings, another output folder, or --fresh",
+        )
 
 
 def _step(
