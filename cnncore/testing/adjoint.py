@@ -67,11 +67,12 @@ def adjoint_check(
 
     ``map_or_fn``: a ``LinearMap`` (``shape_or_x`` is then the shape of its input, or an array of
     that shape), or a linear function of float64 tensors (``shape_or_x``: a shape, an array, or a
-    sequence of arguments as for ``gradcheck``).  For each seed, with random x, z, y and numbers a, b:
+    sequence of arguments as for ``gradcheck``).  For each seed, with random x, z, y and numbers
+    a, b:
 
     ``A(a x + b z) = a A x + b A z`` and ``<A x, y> = <x, Aᵀ y>``, within ``rtol`` of the size of
-    the terms.  With ``exact`` all numbers are small integers and equality is demanded bit for bit (for
-    maps that only move and add: im2col, scatter, padding).
+    the terms.  With ``exact`` all numbers are small integers and equality is demanded bit for bit
+    (for maps that only move and add: im2col, scatter, padding).
 
     A failure names the worst entry of the two matrices where they are small enough to write out.
     Returns a report (true when passed) or raises ``CheckError``.
@@ -100,7 +101,7 @@ def _check_once(
 ) -> None:
     def draw(size: int) -> Floats:
         values = rng.integers(1, 8, size) if exact else rng.uniform(0.5, 1.5, size)
-        return values * rng.choice([-1.0, 1.0], size)
+        return np.asarray(values * rng.choice([-1.0, 1.0], size))
 
     x, z, y = draw(pair.n), draw(pair.n), draw(pair.m)
     a, b = (2.0, -3.0) if exact else (1.7, -0.6)

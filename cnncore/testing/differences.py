@@ -112,7 +112,7 @@ class Sweep:
             return np.zeros(self.centre.shape, bool)
         leap = np.maximum(np.abs(self.plus - self.centre), np.abs(self.minus - self.centre))
         small = 1e6 * EPS * np.maximum(magnitude, 1.0)
-        return (leap[-1] > small) & (leap[-1] > 0.6 * leap[-3]) & (leap[-1] > 0.6 * leap[-2])
+        return np.asarray((leap[-1] > small) & (leap[-1] > 0.6 * leap[-3:-1]).all(axis=0))
 
     def table(self, column: int = 0) -> str:
         """The sweep as text: step, central difference, slope to the left and to the right."""

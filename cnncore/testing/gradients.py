@@ -48,8 +48,8 @@ def gradcheck(
 
     ``inputs``: a tensor or array, or a sequence of arguments.  Checked are float64 tensors with
     ``requires_grad=True`` and float64 arrays (passed to fn as tensors); integers, ``None`` and
-    other tensors are handed on as they are.  ``fn`` returns a tensor or a tuple; integer outputs are
-    ignored.  ``eps`` fixes the step (default: a sweep per direction, the plateau is taken);
+    other tensors are handed on as they are.  ``fn`` returns a tensor or a tuple; integer outputs
+    are ignored.  ``eps`` fixes the step (default: a sweep per direction, the plateau is taken);
     ``seeds`` × ``directions`` random directions; ``full_jacobian`` True, False or ``"auto"`` (small
     problems).  ``allow_kinks`` accepts, where no derivative exists, any gradient between the two
     one-sided slopes.  ``show_sweep`` prints the steps tried.
@@ -370,7 +370,7 @@ def _basis(n: int, position: int) -> Floats:
 
 def _away_from_zero(rng: np.random.Generator, shape: tuple[int, ...]) -> Floats:
     """Random numbers of either sign with no tiny one: every element counts in a direction."""
-    return rng.uniform(0.5, 1.0, shape) * rng.choice([-1.0, 1.0], shape)
+    return np.asarray(rng.uniform(0.5, 1.0, shape) * rng.choice([-1.0, 1.0], shape))
 
 
 def _floating(result: Any) -> list[Tensor]:

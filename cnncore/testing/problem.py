@@ -195,7 +195,7 @@ def _array(value: Any) -> Any:
 
 
 def _host(array: Any) -> Floats:
-    return array if isinstance(array, np.ndarray) else array.get()  # type: ignore[no-any-return]
+    return array if isinstance(array, np.ndarray) else array.get()
 
 
 def _magnitude(array: Floats) -> float:
