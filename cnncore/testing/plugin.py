@@ -8,8 +8,8 @@ Fixtures
     has.
 
 Marker
-    ``@pytest.mark.fault("missing_overlap")``: the test runs with that deliberate fault switched on and
-    must *fail*; a test that does not notice the fault is reported.
+    ``@pytest.mark.fault("missing_overlap")``: the test runs with that deliberate fault switched on
+    and must *fail*; a test that does not notice the fault is reported.
 
 Options
     ``--cnncore-faults NAME[,NAME…]`` switches faults on for the whole run (to see a suite fail),

@@ -61,8 +61,8 @@ def generators() -> SearchStrategy[np.random.Generator]:
 
 def dtypes() -> SearchStrategy[Any]:
     """``float64`` or ``float32``."""
-    return _st().sampled_from([np.dtype(np.float64), np.dtype(np.float32)])  # type:
-    ignore[no-any-return]
+    both: SearchStrategy[Any] = _st().sampled_from([np.dtype(np.float64), np.dtype(np.float32)])
+    return both
 
 
 def layouts() -> SearchStrategy[str]:
