@@ -1,4 +1,4 @@
-"""The native backend: compiled, threaded kernels for NumPy arrays.  The only importer of ``_native``.
+"""The native backend: compiled, threaded kernels for NumPy; the only importer of ``_native``.
 
 What each kernel means stands in ``contract.py``.  Here arguments are only brought into the form the
 compiled code takes (contiguous, aligned, native byte order) and its refusals become ArgumentError.
@@ -7,18 +7,21 @@ compiled code takes (contiguous, aligned, native byte order) and its refusals be
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Sequence
 from types import ModuleType
-from typing import Any, Callable, Optional
+from typing import Any
 
 import numpy as np
 
 from cnncore.errors import ArgumentError
 from cnncore.geometry import Pair, Window2d
+from cnncore.kernels import array
+from cnncore.taps import Bins, Taps
 
 Array = Any
 
 
-def _load() -> tuple[Optional[ModuleType], str]:
+def _load() -> tuple[ModuleType | None, str]:
     if os.environ.get("CNNCORE_BACKEND") == "array":
         return None, "CNNCORE_BACKEND=array asks for the NumPy kernels"
     try:
@@ -64,7 +67,7 @@ def set_num_threads(count: int) -> None:
 
 
 def memory_stats() -> dict[str, int]:
-    """Bytes of the memory pool: ``in_use``, ``cached``, ``peak``, ``limit``; ``hits``, ``misses``."""
+    """The memory pool: bytes ``in_use``, ``cached``, ``peak``, ``limit``; ``hits``, ``misses``."""
     return dict(_native.memory_stats()) if _native else {}
 
 
@@ -89,3 +92,170 @@ def describe() -> dict[str, Any]:
 def empty(shape: tuple[int, ...], dtype: Any) -> Array:
     """An uninitialised array whose memory comes from the pool."""
     return _call(_native.empty, shape, np.dtype(dtype)) if _native else np.empty(shape, dtype)
+
+
+# --- pooling, gather, sampling --------------------------------------------------------------------
+
+
+def max_pool2d(x: Array, window: Window2d, output_size: Pair) -> tuple[Array, Array]:
+    """See ``contract.max_pool2d``."""
+    return _call(_native.max_pool2d, _ready(x), window.flat(), *output_size)
+
+
+def bin_max(x: Array, image: Array, rows: Bins, cols: Bins) -> tuple[Array, Array]:
+    """See ``contract.bin_max``."""
+    return _call(_native.bin_max, _ready(x), _ready(image), *_bins(rows), *_bins(cols))
+
+
+def gather(x: Array, index: Array) -> Array:
+    """See ``contract.gather``."""
+    return _call(_native.gather, _ready(x), _ready(index))
+
+
+def scatter_add(src: Array, index: Array, size: int) -> Array:
+    """See ``contract.scatter_add``."""
+    return _call(_native.scatter_add, _ready(src), _ready(index), size)
+
+
+def resample(
+    x: Array, image: Array | None, rows: Taps, cols: Taps, position_sensitive: bool = False
+) -> Array:
+    """See ``contract.resample``."""
+    image = image if image is None else _ready(image)
+    return _call(_native.resample, _ready(x), image, *_taps(rows), *_taps(cols), position_sensitive)
+
+
+def resample_adjoint(
+    gy: Array,
+    image: Array | None,
+    rows: Taps,
+    cols: Taps,
+    images: int,
+    position_sensitive: bool = False,
+) -> Array:
+    """See ``contract.resample_adjoint``."""
+    image = image if image is None else _ready(image)
+    sampling = (*_taps(rows), *_taps(cols))
+    return _call(_native.resample_adjoint, _ready(gy), image, *sampling, images, position_sensitive)
+
+
+def _taps(taps: Taps) -> tuple[Any, ...]:
+    return taps.size, _ready(taps.index), _ready(taps.weight), _ready(taps.count)
+
+
+def _bins(bins: Bins) -> tuple[Any, ...]:
+    return bins.size, _ready(bins.start), _ready(bins.end)
+
+
+# --- rows, pointwise, reductions ------------------------------------------------------------------
+
+
+def row_moments(x: Array) -> tuple[Array, Array]:
+    """See ``contract.row_moments``."""
+    return _call(_native.row_moments, _ready(x))
+
+
+def row_products(gy: Array, x: Array, mean: Array) -> tuple[Array, Array]:
+    """See ``contract.row_products``."""
+    return _call(_native.row_products, _ready(gy), _ready(x), _ready(mean))
+
+
+def row_linear(x: Array, a: Array, b: Array) -> Array:
+    """See ``contract.row_linear``."""
+    return _call(_native.row_linear, _ready(x), _ready(a), _ready(b))
+
+
+def row_linear2(x: Array, z: Array, a: Array, b: Array, c: Array) -> Array:
+    """See ``contract.row_linear2``."""
+    return _call(_native.row_linear2, _ready(x), _ready(z), _ready(a), _ready(b), _ready(c))
+
+
+# {name: (number in the compiled table, parameters)}
+_ACTIVATIONS: dict[str, tuple[int, int]] = _native.activations() if _native else {}
+_BINARY = {"add": 0, "subtract": 1, "multiply": 2, "divide": 3, "maximum": 4}
+# NumPy's own loops are as good on one core; below this a second one does not pay.
+_BINARY_FROM = 16384
+
+
+def pointwise(
+    x: Array, kind: str, params: Sequence[float] = (), order: int = 0, scale: Array | None = None
+) -> Array:
+    """See ``contract.pointwise``."""
+    number, count = _ACTIVATIONS.get(kind, (-1, 0))
+    if number < 0 or len(params) != count:
+        expected = f"{count} parameters" if number >= 0 else f"one of {tuple(_ACTIVATIONS)}"
+        raise ArgumentError("kind", expected, f"{kind!r} with {tuple(params)}")
+    p, q = (*params, 0.0, 0.0)[:2]
+    scale = scale if scale is None else _ready(scale)
+    return _call(_native.pointwise, _ready(x), number, p, q, order, scale)
+
+
+def ufunc(name: str, *arrays: Array) -> Array:
+    """See ``contract.ufunc``: threads for large float arrays, else NumPy."""
+    if name in _BINARY and len(arrays) == 2:
+        a, b = arrays
+        large = max(a.size, b.size) >= _BINARY_FROM and (a.shape == b.shape or not a.ndim * b.ndim)
+        if large and a.dtype == b.dtype and a.dtype.kind == "f" and a.dtype.itemsize in (4, 8):
+            return _call(_native.binary, _BINARY[name], _ready(a), _ready(b))
+    return array.ufunc(name, *arrays)
+
+
+def reduce_sum(x: Array, axes: tuple[int, ...]) -> Array:
+    """See ``contract.reduce_sum``."""
+    return _call(_native.reduce_sum, _ready(x), axes)
+
+
+def reduce_max(x: Array, axis: int) -> tuple[Array, Array]:
+    """See ``contract.reduce_max``."""
+    return _call(_native.reduce_max, _ready(x), axis)
+
+
+def softmax(x: Array, log: bool = False) -> Array:
+    """See ``contract.softmax``."""
+    return _call(_native.softmax, _ready(x), log)
+
+
+# --- boxes, optimisers ----------------------------------------------------------------------------
+
+
+def box_iou(a: Array, b: Array) -> Array:
+    """See ``contract.box_iou``."""
+    return _call(_native.box_iou, _ready(a), _ready(b))
+
+
+def nms(boxes: Array, scores: Array, iou_threshold: float) -> Array:
+    """See ``contract.nms``."""
+    return _call(_native.nms, _ready(boxes), _ready(scores), iou_threshold)
+
+
+def sgd_update(
+    param: Array,
+    grad: Array,
+    velocity: Array | None,
+    lr: float,
+    momentum: float = 0.0,
+    dampening: float = 0.0,
+    weight_decay: float = 0.0,
+    nesterov: bool = False,
+) -> None:
+    """See ``contract.sgd_update``; what is updated must be contiguous, nothing copies it."""
+    settings = (lr, momentum, dampening, weight_decay, nesterov)
+    _call(_native.sgd_update, param, _ready(grad), velocity, *settings)
+
+
+def adam_update(
+    param: Array,
+    grad: Array,
+    m: Array,
+    v: Array,
+    step: int,
+    lr: float,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    eps: float = 1e-8,
+    weight_decay: float = 0.0,
+    decoupled: bool = False,
+) -> None:
+    """See ``contract.adam_update``; what is updated must be contiguous, nothing copies it."""
+    settings = (step, lr, beta1, beta2, eps, weight_decay, decoupled)
+    _call(_native.adam_update, param, _ready(grad), m, v, *settings)

@@ -24,5 +24,14 @@ PYBIND11_MODULE(_native, module) {
   module.doc() = "Compiled kernels of cnncore; use them through cnncore.kernels.";
   py::register_exception_translator(&translate_errors);
   cnncore::active_isa();  // an impossible CNNCORE_ISA fails the import, with its reason
+  cnncore::bind_boxes(module);
+  cnncore::bind_gather(module);
+  cnncore::bind_optim(module);
+  cnncore::bind_pointwise(module);
+  cnncore::bind_pool(module);
+  cnncore::bind_reduce(module);
+  cnncore::bind_resample(module);
+  cnncore::bind_rows(module);
+  cnncore::bind_conv(module);
   cnncore::bind_runtime(module);
 }

@@ -208,24 +208,24 @@ struct Softsign {
 };
 
 // Every kind once: X(name in Python, struct, number of parameters).
-#define CNNCORE_ACTIVATIONS(X) \
-  X(relu, Relu, 0)             \
-  X(relu6, Relu6, 0)           \
-  X(leaky_relu, LeakyRelu, 1)  \
-  X(elu, Elu, 1)               \
-  X(selu, Selu, 0)             \
-  X(celu, Celu, 1)             \
-  X(gelu, Gelu, 0)             \
-  X(gelu_tanh, GeluTanh, 0)    \
-  X(silu, Silu, 0)             \
-  X(mish, Mish, 0)             \
-  X(sigmoid, Sigmoid, 0)       \
-  X(log_sigmoid, LogSigmoid, 0) \
+#define CNNCORE_ACTIVATIONS(X)   \
+  X(relu, Relu, 0)               \
+  X(relu6, Relu6, 0)             \
+  X(leaky_relu, LeakyRelu, 1)    \
+  X(elu, Elu, 1)                 \
+  X(selu, Selu, 0)               \
+  X(celu, Celu, 1)               \
+  X(gelu, Gelu, 0)               \
+  X(gelu_tanh, GeluTanh, 0)      \
+  X(silu, Silu, 0)               \
+  X(mish, Mish, 0)               \
+  X(sigmoid, Sigmoid, 0)         \
+  X(log_sigmoid, LogSigmoid, 0)  \
   X(hardsigmoid, HardSigmoid, 0) \
-  X(hardswish, HardSwish, 0)   \
-  X(hardtanh, HardTanh, 2)     \
-  X(tanh, Tanh, 0)             \
-  X(softplus, Softplus, 2)     \
+  X(hardswish, HardSwish, 0)     \
+  X(hardtanh, HardTanh, 2)       \
+  X(tanh, Tanh, 0)               \
+  X(softplus, Softplus, 2)       \
   X(softsign, Softsign, 0)
 
 enum class Activation {

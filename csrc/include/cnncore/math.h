@@ -47,8 +47,12 @@ CNNCORE_HD float reduced_expm1(float x, std::int32_t& n) {
 
 }  // namespace detail
 
-CNNCORE_HD float absolute(float x) { return __builtin_fabsf(x); }
-CNNCORE_HD double absolute(double x) { return __builtin_fabs(x); }
+CNNCORE_HD float absolute(float x) {
+  return __builtin_fabsf(x);
+}
+CNNCORE_HD double absolute(double x) {
+  return __builtin_fabs(x);
+}
 
 // Limits x to low..high; NaN stays NaN.
 template <class T>
@@ -63,7 +67,9 @@ CNNCORE_HD float exponential(float x) {
   const std::int32_t half = n >> 1;  // two factors, since 2^n itself may be denormal or infinite
   return (1.0f + p) * detail::power_of_two(half) * detail::power_of_two(n - half);
 }
-CNNCORE_HD double exponential(double x) { return ::exp(x); }
+CNNCORE_HD double exponential(double x) {
+  return ::exp(x);
+}
 
 // e^x - 1 for x <= 0.
 CNNCORE_HD float expm1_negative(float x) {
@@ -72,7 +78,9 @@ CNNCORE_HD float expm1_negative(float x) {
   const float s = detail::power_of_two(n);
   return s * p + (s - 1.0f);
 }
-CNNCORE_HD double expm1_negative(double x) { return ::expm1(clamp(x, -1e300, 0.0)); }
+CNNCORE_HD double expm1_negative(double x) {
+  return ::expm1(clamp(x, -1e300, 0.0));
+}
 
 // log(1 + e) for 0 <= e <= 1, as 2 artanh(e / (2 + e)); minimax fit, relative error 4e-9.
 CNNCORE_HD float log1p_unit(float e) {
@@ -85,14 +93,18 @@ CNNCORE_HD float log1p_unit(float e) {
   p = p * z + 1.0f;
   return 2.0f * s * p;
 }
-CNNCORE_HD double log1p_unit(double e) { return ::log1p(e); }
+CNNCORE_HD double log1p_unit(double e) {
+  return ::log1p(e);
+}
 
 CNNCORE_HD float hyperbolic_tangent(float x) {
   const float m = expm1_negative(-2.0f * absolute(x));
   const float t = -m / (2.0f + m);
   return x < 0.0f ? -t : t;
 }
-CNNCORE_HD double hyperbolic_tangent(double x) { return ::tanh(x); }
+CNNCORE_HD double hyperbolic_tangent(double x) {
+  return ::tanh(x);
+}
 
 // The standard normal distribution: cdf Φ(x), returned, and density φ(x). The float version writes
 // the lower tail as e^(−x²/2) t p(t), t = 1/(1 + 0.3 |x|), with a minimax fit (relative error

@@ -1,0 +1,232 @@
+// Matrix products, im2col and the convolution family.
+#include <array>
+#include <vector>
+
+#include "bindings/array.h"
+#include "bindings/bindings.h"
+#include "cnncore/geometry.h"
+#include "cpu/conv2d.h"
+#include "cpu/im2col.h"
+#include "cpu/matmul.h"
+
+namespace cnncore {
+namespace {
+
+// KH KW SH SW top bottom left right DH DW: Window2d.flat() of cnncore/geometry.py.
+using FlatWindow = std::array<index_t, 10>;
+using Size = std::array<index_t, 2>;
+
+// Sizes beyond this are mistakes; the bound keeps all later arithmetic inside 64 bits.
+constexpr index_t kMaxSize = index_t{1} << 40;
+
+void require_size(const char* name, index_t value, index_t minimum) {
+  require(value >= minimum && value <= kMaxSize, name,
+          "integers from " + std::to_string(minimum) + " to 2**40", value);
+}
+
+Window2d make_window(const FlatWindow& flat) {
+  for (int axis = 0; axis < 2; ++axis) {
+    require_size("kernel_size", flat[static_cast<std::size_t>(axis)], 1);
+    require_size("stride", flat[static_cast<std::size_t>(2 + axis)], 1);
+    require_size("dilation", flat[static_cast<std::size_t>(8 + axis)], 1);
+  }
+  for (std::size_t side = 4; side < 8; ++side) require_size("padding", flat[side], 0);
+  const Window2d window{{flat[0], flat[2], flat[4], flat[5], flat[8]},
+                        {flat[1], flat[3], flat[6], flat[7], flat[9]}};
+  require(checked_product(flat[0], flat[1]) <= kMaxSize, "kernel_size", "at most 2**40 taps",
+          describe(flat[0]) + " x " + describe(flat[1]));
+  require(checked_product(flat[0], flat[8]) <= kMaxSize &&
+              checked_product(flat[1], flat[9]) <= kMaxSize,
+          "dilation", "a kernel that spans at most 2**40 pixels", describe(flat[8]));
+  return window;
+}
+
+// The plane (H, W) with its window; the kernel must fit.
+void check_plane(const Window2d& window, index_t height, index_t width) {
+  require_size("height", height, 0);
+  require_size("width", width, 0);
+  require(window.h.output_size(height) > 0 && window.w.output_size(width) > 0, "x",
+          "a padded plane of at least the kernel's extent " + describe(window.h.extent()) + " x " +
+              describe(window.w.extent()),
+          describe(height) + " x " + describe(width), "a smaller kernel or more padding");
+}
+
+ConvAlgorithm algorithm_of(const std::string& name) {
+  if (name == "auto") return ConvAlgorithm::automatic;
+  if (name == "im2col") return ConvAlgorithm::im2col;
+  if (name == "implicit_gemm") return ConvAlgorithm::implicit_gemm;
+  throw ArgumentError("algorithm", "\"auto\", \"im2col\" or \"implicit_gemm\"", "\"" + name + "\"",
+                      "\"auto\"");
+}
+
+ConvShape make_shape(index_t images, index_t channels, index_t height, index_t width,
+                     index_t outputs, index_t groups, const Window2d& window) {
+  require(groups >= 1 && channels % groups == 0 && outputs % groups == 0, "groups",
+          "a divisor of " + describe(channels) + " input and " + describe(outputs) +
+              " output channels",
+          groups);
+  const ConvShape shape{images, channels, height, width, outputs, groups, window};
+  check_plane(window, height, width);
+  checked_product(images, outputs, shape.oh(), shape.ow());
+  checked_product(channels, shape.taps(), shape.oh(), shape.ow());
+  checked_product(channels, shape.taps(), outputs);
+  return shape;
+}
+
+template <class T>
+void check_weight(const ArrayView<const T>& weight, const ConvShape& s) {
+  require(weight[0] == s.outputs && weight[1] == s.group_channels() &&
+              weight[2] == s.window.h.kernel && weight[3] == s.window.w.kernel,
+          "weight",
+          "shape (O, C/groups, KH, KW) = (" + describe(s.outputs) + ", " +
+              describe(s.group_channels()) + ", " + describe(s.window.h.kernel) + ", " +
+              describe(s.window.w.kernel) + ")",
+          "(" + describe(weight[0]) + ", " + describe(weight[1]) + ", " + describe(weight[2]) +
+              ", " + describe(weight[3]) + ")");
+}
+
+template <class T>
+const T* optional_bias(const py::object& bias, index_t size) {
+  if (bias.is_none()) return nullptr;
+  const auto view = input<T>(py::cast<py::array>(bias), "bias", 1);
+  require(view[0] == size, "bias", describe(size) + " elements", view[0]);
+  return view.data;
+}
+
+template <class T>
+void check_outputs(const ArrayView<const T>& y, const char* name, const ConvShape& s) {
+  require(y[0] == s.images && y[1] == s.outputs && y[2] == s.oh() && y[3] == s.ow(), name,
+          "shape (N, O, OH, OW) = (" + describe(s.images) + ", " + describe(s.outputs) + ", " +
+              describe(s.oh()) + ", " + describe(s.ow()) + ")",
+          "(" + describe(y[0]) + ", " + describe(y[1]) + ", " + describe(y[2]) + ", " +
+              describe(y[3]) + ")");
+}
+
+py::array py_conv2d(const py::array& x, const py::array& weight, const py::object& bias,
+                    const FlatWindow& flat, index_t groups, const std::string& algorithm) {
+  return by_dtype(x, "x", [&](auto zero) -> py::array {
+    using T = decltype(zero);
+    const auto in = input<T>(x, "x", 4), w = input<T>(weight, "weight", 4);
+    const ConvShape s = make_shape(in[0], in[1], in[2], in[3], w[0], groups, make_window(flat));
+    check_weight(w, s);
+    const T* const b = optional_bias<T>(bias, s.outputs);
+    const ConvAlgorithm how = algorithm_of(algorithm);
+    auto y = output<T>({s.images, s.outputs, s.oh(), s.ow()});
+    without_gil([&] { conv2d(s, in.data, w.data, b, y.view.data, how); });
+    return y.array;
+  });
+}
+
+py::array py_conv_transpose2d(const py::array& y, const py::array& weight, const py::object& bias,
+                              const Size& size, const FlatWindow& flat, index_t groups,
+                              const std::string& algorithm) {
+  return by_dtype(y, "y", [&](auto zero) -> py::array {
+    using T = decltype(zero);
+    const auto out = input<T>(y, "y", 4), w = input<T>(weight, "weight", 4);
+    require(groups >= 1, "groups", "an integer >= 1", groups);
+    const ConvShape s = make_shape(out[0], checked_product(w[1], groups), size[0], size[1], w[0],
+                                   groups, make_window(flat));
+    check_weight(w, s);
+    check_outputs(out, "y", s);
+    const T* const b = optional_bias<T>(bias, s.channels);
+    const ConvAlgorithm how = algorithm_of(algorithm);
+    auto x = output<T>({s.images, s.channels, s.height, s.width});
+    without_gil([&] { conv_transpose2d(s, out.data, w.data, b, x.view.data, how); });
+    return x.array;
+  });
+}
+
+py::array py_conv2d_weight(const py::array& x, const py::array& gy, const FlatWindow& flat,
+                           index_t groups, const std::string& algorithm) {
+  return by_dtype(x, "x", [&](auto zero) -> py::array {
+    using T = decltype(zero);
+    const auto in = input<T>(x, "x", 4), out = input<T>(gy, "gy", 4);
+    const ConvShape s = make_shape(in[0], in[1], in[2], in[3], out[1], groups, make_window(flat));
+    check_outputs(out, "gy", s);
+    const ConvAlgorithm how = algorithm_of(algorithm);
+    auto gw = output<T>({s.outputs, s.group_channels(), s.window.h.kernel, s.window.w.kernel});
+    without_gil([&] { conv2d_weight(s, in.data, out.data, gw.view.data, how); });
+    return gw.array;
+  });
+}
+
+py::array py_im2col(const py::array& x, const FlatWindow& flat) {
+  return by_dtype(x, "x", [&](auto zero) -> py::array {
+    using T = decltype(zero);
+    const auto in = input<T>(x, "x", 4);
+    const Window2d window = make_window(flat);
+    check_plane(window, in[2], in[3]);
+    const index_t taps = window.h.kernel * window.w.kernel;
+    const index_t pixels =
+        checked_product(window.h.output_size(in[2]), window.w.output_size(in[3]));
+    auto cols = output<T>({in[0], checked_product(in[1], taps), pixels});
+    without_gil(
+        [&] { im2col(in.data, in[0] * in[1], in[2], in[3], window, cols.view.data); });
+    return cols.array;
+  });
+}
+
+py::array py_col2im(const py::array& cols, const Size& size, const FlatWindow& flat) {
+  return by_dtype(cols, "cols", [&](auto zero) -> py::array {
+    using T = decltype(zero);
+    const auto in = input<T>(cols, "cols", 3);
+    const Window2d window = make_window(flat);
+    check_plane(window, size[0], size[1]);
+    const index_t taps = window.h.kernel * window.w.kernel;
+    const index_t pixels =
+        checked_product(window.h.output_size(size[0]), window.w.output_size(size[1]));
+    require(in[1] % taps == 0 && in[2] == pixels, "cols",
+            "shape (N, C*" + describe(taps) + ", " + describe(pixels) + ")",
+            describe_array(cols));
+    const index_t channels = in[1] / taps;
+    auto x = output<T>({in[0], channels, size[0], size[1]});
+    without_gil(
+        [&] { col2im(in.data, in[0] * channels, size[0], size[1], window, x.view.data); });
+    return x.array;
+  });
+}
+
+// One factor of a product, described by NumPy strides so that transposed and broadcast arrays are
+// read in place.
+template <class T>
+BatchedMatrix<T> factor(const py::array& array, const char* name) {
+  require(array.dtype().equal(py::dtype::of<T>()), name, "the dtype of both factors to be the same",
+          describe_array(array), "x.astype(...)");
+  require(array.ndim() >= 2 && array.ndim() <= kMaxRank, name,
+          "2 to " + std::to_string(kMaxRank) + " axes", describe_array(array));
+  BatchedMatrix<T> result;
+  result.data = static_cast<const T*>(array.data());
+  const auto item = static_cast<py::ssize_t>(sizeof(T));
+  require(reinterpret_cast<std::uintptr_t>(array.data()) % alignof(T) == 0, name,
+          "an aligned array", describe_array(array), "numpy.ascontiguousarray(...)");
+  for (py::ssize_t axis = 0; axis < array.ndim(); ++axis) {
+    require(array.strides(axis) % item == 0, name, "strides of whole elements",
+            describe_array(array), "numpy.ascontiguousarray(...)");
+    result.shape.push_back(array.shape(axis));
+    result.strides.push_back(array.strides(axis) / item);
+  }
+  return result;
+}
+
+py::array py_matmul(const py::array& a, const py::array& b) {
+  return by_dtype(a, "a", [&](auto zero) -> py::array {
+    using T = decltype(zero);
+    const BatchedMatrix<T> left = factor<T>(a, "a"), right = factor<T>(b, "b");
+    auto c = output<T>(matmul_shape(left, right));
+    without_gil([&] { matmul(left, right, c.view.data); });
+    return c.array;
+  });
+}
+
+}  // namespace
+
+void bind_conv(py::module_& module) {
+  module.def("matmul", &py_matmul);
+  module.def("im2col", &py_im2col);
+  module.def("col2im", &py_col2im);
+  module.def("conv2d", &py_conv2d);
+  module.def("conv_transpose2d", &py_conv_transpose2d);
+  module.def("conv2d_weight", &py_conv2d_weight);
+}
+
+}  // namespace cnncore

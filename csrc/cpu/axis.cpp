@@ -1,0 +1,148 @@
+#include "cpu/axis.h"
+
+#include <limits>
+#include <string>
+
+#include "cnncore/check.h"
+
+namespace cnncore {
+namespace {
+
+// Everything that addresses memory later is looked at here, once.
+void check_taps(const TapsView& taps, const char* name) {
+  require(taps.size <= std::numeric_limits<std::int32_t>::max() - 1, name,
+          "an axis of fewer than 2**31 elements", taps.size);
+  for (index_t row = 0; row < taps.groups * taps.length; ++row) {
+    const std::int64_t count = taps.count[row];
+    if (count < 0 || count > taps.taps)
+      throw ArgumentError(name, "counts from 0 to " + std::to_string(taps.taps),
+                          std::to_string(count), "taps of cnncore.taps");
+    for (index_t t = 0; t < count; ++t) {
+      const std::int64_t index = taps.index[row * taps.taps + t];
+      if (index < 0 || index >= taps.size)
+        throw ArgumentError(name, "indices from 0 to " + std::to_string(taps.size - 1),
+                            std::to_string(index), "taps of an axis of this size");
+    }
+  }
+}
+
+// The range of inputs that group g reads.
+void input_range(const TapsView& taps, index_t g, index_t& low, index_t& high) {
+  low = taps.size;
+  high = 0;
+  for (index_t p = 0; p < taps.length; ++p)
+    for (index_t t = 0; t < taps.count[taps.row(g, p)]; ++t) {
+      const index_t index = taps.index[taps.row(g, p) * taps.taps + t];
+      low = min_of(low, index);
+      high = max_of(high, index + 1);
+    }
+  if (low > high) low = high = 0;
+}
+
+}  // namespace
+
+template <class T>
+Axis<T>::Axis(const TapsView& taps, const char* name, bool transposed) {
+  check_taps(taps, name);
+  groups_.resize(static_cast<std::size_t>(taps.groups));
+  for (index_t g = 0; g < taps.groups; ++g) {
+    index_at_.push_back(index_.size());
+    count_at_.push_back(count_.size());
+    if (transposed)
+      transpose(taps, g);
+    else
+      forward(taps, g);
+  }
+  for (std::size_t g = 0; g < groups_.size(); ++g) {  // the vectors do not move any more
+    AxisGroup<T>& group = groups_[g];
+    group.index = index_.data() + index_at_[g];
+    group.weight = weight_.data() + index_at_[g];
+    group.count = count_.data() + count_at_[g];
+    recognise(group);
+    widest_ = max_of(widest_, group.span);
+    mean_work_ += static_cast<double>(group.taps * group.length);
+  }
+  if (!groups_.empty()) mean_work_ /= static_cast<double>(groups_.size());
+}
+
+template <class T>
+void Axis<T>::forward(const TapsView& taps, index_t g) {
+  AxisGroup<T>& group = groups_[static_cast<std::size_t>(g)];
+  index_t high;
+  input_range(taps, g, group.low, high);
+  group.span = high - group.low;
+  group.length = taps.length;
+  for (index_t p = 0; p < taps.length; ++p) {
+    count_.push_back(static_cast<std::int32_t>(taps.count[taps.row(g, p)]));
+    group.taps = max_of(group.taps, count_.back());
+  }
+  for (index_t t = 0; t < group.taps; ++t)
+    for (index_t p = 0; p < taps.length; ++p) {
+      const index_t row = taps.row(g, p);
+      const bool valid = t < taps.count[row];
+      index_.push_back(static_cast<std::int32_t>(valid ? taps.index[row * taps.taps + t] - group.low
+                                                       : group.span));
+      weight_.push_back(valid ? static_cast<T>(taps.weight[row * taps.taps + t]) : T(0));
+    }
+}
+
+// Position i of the transpose mixes all p that have a tap at i, in the order of p.
+template <class T>
+void Axis<T>::transpose(const TapsView& taps, index_t g) {
+  AxisGroup<T>& group = groups_[static_cast<std::size_t>(g)];
+  index_t high;
+  input_range(taps, g, group.begin, high);
+  group.length = high - group.begin;
+  group.span = taps.length;
+  const std::size_t counts = count_.size();
+  count_.resize(counts + static_cast<std::size_t>(group.length), 0);
+  const auto each_tap = [&](auto&& visit) {
+    for (index_t p = 0; p < taps.length; ++p)
+      for (index_t t = 0; t < taps.count[taps.row(g, p)]; ++t) {
+        const index_t at = taps.row(g, p) * taps.taps + t;
+        visit(p, static_cast<std::size_t>(taps.index[at] - group.begin), taps.weight[at]);
+      }
+  };
+  each_tap([&](index_t, std::size_t i, double) {
+    group.taps = max_of(group.taps, ++count_[counts + i]);
+  });
+  const std::size_t start = index_.size();
+  const std::size_t slots = static_cast<std::size_t>(checked_product(group.taps, group.length));
+  index_.resize(start + slots, static_cast<std::int32_t>(group.span));
+  weight_.resize(start + slots, T(0));
+  for (index_t i = 0; i < group.length; ++i) count_[counts + static_cast<std::size_t>(i)] = 0;
+  each_tap([&](index_t p, std::size_t i, double weight) {
+    const auto t = static_cast<std::size_t>(count_[counts + i]++);
+    const std::size_t slot = start + t * static_cast<std::size_t>(group.length) + i;
+    index_[slot] = static_cast<std::int32_t>(p);
+    weight_[slot] = static_cast<T>(weight);
+  });
+}
+
+// Finds the layouts that need no indices.
+template <class T>
+void Axis<T>::recognise(AxisGroup<T>& group) {
+  const index_t n = group.length;
+  group.full = true;
+  for (index_t p = 0; p < n; ++p) group.full = group.full && group.count[p] == group.taps;
+  if (!group.full || group.taps == 0 || n < 2) return;
+  bool uniform = true;
+  for (index_t t = 0; t < group.taps; ++t)
+    for (index_t p = 1; p < n; ++p)
+      uniform = uniform && group.weight[t * n + p] == group.weight[t * n];
+  if (!uniform) return;
+  const index_t step = group.index[1] - group.index[0];
+  bool steps = step > 0, repeats = group.taps == 1 && n == 2 * group.span;
+  for (index_t p = 0; p < n && (steps || repeats); ++p) {
+    for (index_t t = 0; t < group.taps; ++t)
+      steps = steps && group.index[t * n + p] == group.index[t * n] + step * p;
+    repeats = repeats && group.index[p] == p / 2;
+  }
+  group.step = steps ? step : 0;
+  group.repeat = repeats ? 2 : 0;
+}
+
+template class Axis<float>;
+template class Axis<double>;
+
+}  // namespace cnncore

@@ -1,0 +1,102 @@
+#include "cpu/gather.h"
+
+#include <cstring>
+
+#include "cnncore/check.h"
+#include "cnncore/registry.h"
+#include "cnncore/threads.h"
+
+namespace cnncore {
+namespace {
+
+// Address steps of an index of shape (O or 1, J, I or 1).
+struct IndexSteps {
+  IndexSteps(const ArrayView<const std::int64_t>& index)
+      : outer(index[0] == 1 ? 0 : index[1] * index[2]),
+        row(index[2]),
+        inner(index[2] == 1 ? 0 : 1) {}
+  index_t outer, row, inner;
+};
+
+// Every index is looked at before it addresses memory; -1 means "nothing".
+inline index_t checked(std::int64_t index, index_t size) {
+  if (index < -1 || index >= size)
+    throw ArgumentError("index", "indices from -1 to " + std::to_string(size - 1),
+                        std::to_string(index), "indices of the axis they select from");
+  return index;
+}
+
+}  // namespace
+
+CNNCORE_KERNEL(gather);
+template <class T>
+void gather(ArrayView<const T> x, ArrayView<const std::int64_t> index, ArrayView<T> y) {
+  const index_t size = x[1], rows = y[1], inner = y[2];
+  const IndexSteps steps(index);
+  parallel_for(y[0] * rows, grain_for(inner), [&](index_t first, index_t last) {
+    for (index_t task = first; task < last; ++task) {
+      const index_t o = task / rows;
+      const T* from = x.data + o * size * inner;
+      const std::int64_t* chosen = index.data + o * steps.outer + task % rows * steps.row;
+      T* to = y.data + task * inner;
+      if (steps.inner == 0) {
+        const index_t a = checked(*chosen, size);
+        if (a < 0)
+          std::memset(to, 0, static_cast<std::size_t>(inner) * sizeof(T));
+        else if (inner == 1)
+          *to = from[a];
+        else
+          std::memcpy(to, from + a * inner, static_cast<std::size_t>(inner) * sizeof(T));
+      } else {
+        for (index_t i = 0; i < inner; ++i) {
+          const index_t a = checked(chosen[i], size);
+          to[i] = a < 0 ? T(0) : from[a * inner + i];
+        }
+      }
+    }
+  });
+}
+
+// Work is split over outputs: a task owns some columns of one outer slice and adds in the order of
+// j, so the result cannot depend on the threads.
+CNNCORE_KERNEL(scatter_add);
+template <class T>
+void scatter_add(ArrayView<const T> src, ArrayView<const std::int64_t> index, ArrayView<T> y) {
+  const index_t size = y[1], rows = src[1], inner = y[2];
+  const IndexSteps steps(index);
+  constexpr index_t kColumns = 1024;
+  const index_t tile = max_of(1, min_of(inner, kColumns)), tiles = ceil_div(inner, tile);
+  parallel_for(y[0] * tiles, grain_for((rows + size) * tile), [&](index_t first, index_t last) {
+    for (index_t task = first; task < last; ++task) {
+      const index_t o = task / tiles, begin = task % tiles * tile;
+      const index_t columns = min_of(tile, inner - begin);
+      T* to = y.data + o * size * inner + begin;
+      for (index_t a = 0; a < size; ++a)
+        std::memset(to + a * inner, 0, static_cast<std::size_t>(columns) * sizeof(T));
+      for (index_t j = 0; j < rows; ++j) {
+        const T* from = src.data + (o * rows + j) * inner + begin;
+        const std::int64_t* chosen = index.data + o * steps.outer + j * steps.row;
+        if (steps.inner == 0) {
+          const index_t a = checked(*chosen, size);
+          if (a < 0) continue;
+          T* line = to + a * inner;
+          for (index_t i = 0; i < columns; ++i) line[i] += from[i];
+        } else {
+          for (index_t i = 0; i < columns; ++i) {
+            const index_t a = checked(chosen[begin + i], size);
+            if (a >= 0) to[a * inner + i] += from[i];
+          }
+        }
+      }
+    }
+  });
+}
+
+#define CNNCORE_INSTANTIATE(T)                                                           \
+  template void gather(ArrayView<const T>, ArrayView<const std::int64_t>, ArrayView<T>); \
+  template void scatter_add(ArrayView<const T>, ArrayView<const std::int64_t>, ArrayView<T>);
+CNNCORE_INSTANTIATE(float)
+CNNCORE_INSTANTIATE(double)
+#undef CNNCORE_INSTANTIATE
+
+}  // namespace cnncore

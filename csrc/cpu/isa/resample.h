@@ -1,0 +1,37 @@
+// One sparse matrix along an axis in the form the loops read; built by cpu/axis.cpp.
+#pragma once
+
+#include "cnncore/geometry.h"
+
+namespace cnncore {
+
+// y[p] = Σ_t weight[t · length + p] · x[low + index[t · length + p]] for p of begin..begin+length.
+//
+// Tap-major, so that loops run over positions. A position with fewer taps than `taps` points at
+// slot `span`, where the reader keeps a zero: nothing outside the valid taps is ever read.
+template <class T>
+struct AxisGroup {
+  index_t begin = 0, length = 0;  // outputs covered
+  index_t low = 0, span = 0;      // inputs read: low <= i < low + span
+  index_t taps = 0;               // the largest count of any position
+  const std::int32_t* index = nullptr;
+  const T* weight = nullptr;
+  const std::int32_t* count = nullptr;  // (length,)
+  bool full = false;                    // every position has `taps` taps: slot `span` is never read
+  // Where the weights of a tap are the same at every position, the common layouts need no indices:
+  // step > 0: index = step · p + offset of the tap (average pooling; nearest, transposed);
+  // repeat > 1: one tap, index = p / repeat (nearest upsampling).
+  index_t step = 0, repeat = 0;
+};
+
+// What one plane of input does to one plane of output.
+template <class T>
+struct PlanePair {
+  const T* x;
+  index_t x_stride;
+  T* y;
+  index_t y_stride;
+  bool accumulate;
+};
+
+}  // namespace cnncore

@@ -1,0 +1,123 @@
+// Loops over rows, the building blocks of every normalisation. See cpu/rows.cpp.
+#include "cnncore/moments.h"
+#include "cpu/isa/wide.h"
+
+namespace cnncore {
+namespace CNNCORE_ISA_NAMESPACE {
+namespace {
+
+// Mean and sum of squared deviations of one block that fits into L1, by two passes. The second pass
+// also sums the deviations, which corrects the rounding of the first mean.
+template <class T>
+CNNCORE_HD void block_moments(const T* x, index_t n, double& mean, double& squares) {
+  constexpr index_t width = Wide<T>::width;
+  using Vector = typename Wide<T>::vector;
+  const T guess = static_cast<T>(sum_run(x, n) / static_cast<double>(n));
+  Vector sum0{}, sum1{}, square0{}, square1{};
+  index_t i = 0;
+  for (; i + 2 * width <= n; i += 2 * width) {
+    const Vector d0 = wide_at(x + i) - guess, d1 = wide_at(x + i + width) - guess;
+    sum0 += d0;
+    sum1 += d1;
+    square0 += d0 * d0;
+    square1 += d1 * d1;
+  }
+  sum0 += sum1;
+  square0 += square1;
+  double sum = sum_lanes<T>(sum0);
+  squares = sum_lanes<T>(square0);
+  for (; i < n; ++i) {
+    const double d = static_cast<double>(x[i]) - static_cast<double>(guess);
+    sum += d;
+    squares += d * d;
+  }
+  mean = static_cast<double>(guess);
+  if (sum - sum == 0) mean += sum / static_cast<double>(n);  // not when x holds NaN or infinities
+  squares -= sum * sum / static_cast<double>(n);
+  if (squares < 0) squares = 0;
+}
+
+}  // namespace
+
+// Rows of `length` elements, `stride` apart.
+template <class T>
+void row_moments_loop(const T* x, index_t rows, index_t length, index_t stride, double* mean,
+                      double* squares) {
+  for (index_t r = 0; r < rows; ++r, x += stride) {
+    double count = 0, total_mean = 0, total_squares = 0;
+    for (index_t begin = 0; begin < length; begin += kSumBlock) {
+      const index_t n = min_of(kSumBlock, length - begin);
+      double block_mean, block_squares;
+      block_moments(x + begin, n, block_mean, block_squares);
+      merge_moments(count, total_mean, total_squares, static_cast<double>(n), block_mean,
+                    block_squares);
+    }
+    mean[r] = total_mean;
+    squares[r] = total_squares;
+  }
+}
+
+template <class T>
+void row_products_loop(const T* gy, const T* x, const T* mean, index_t rows, index_t length,
+                       index_t stride, double* sums, double* products) {
+  constexpr index_t width = Wide<T>::width;
+  using Vector = typename Wide<T>::vector;
+  for (index_t r = 0; r < rows; ++r, x += stride, gy += stride) {
+    const T m = mean[r];
+    double total = 0, total_product = 0;
+    for (index_t begin = 0; begin < length; begin += kSumBlock) {
+      const index_t end = min_of(length, begin + kSumBlock);
+      Vector sum0{}, sum1{}, product0{}, product1{};
+      index_t i = begin;
+      for (; i + 2 * width <= end; i += 2 * width) {
+        const Vector g0 = wide_at(gy + i), g1 = wide_at(gy + i + width);
+        sum0 += g0;
+        sum1 += g1;
+        product0 += g0 * (wide_at(x + i) - m);
+        product1 += g1 * (wide_at(x + i + width) - m);
+      }
+      sum0 += sum1;
+      product0 += product1;
+      total += sum_lanes<T>(sum0);
+      total_product += sum_lanes<T>(product0);
+      for (; i < end; ++i) {
+        total += static_cast<double>(gy[i]);
+        total_product += static_cast<double>(gy[i]) * static_cast<double>(x[i] - m);
+      }
+    }
+    sums[r] = total;
+    products[r] = total_product;
+  }
+}
+
+template <class T>
+void row_linear_loop(const T* __restrict x, const T* a, const T* b, index_t rows, index_t length,
+                     index_t stride, T* __restrict y) {
+  for (index_t r = 0; r < rows; ++r, x += stride, y += stride) {
+    const T factor = a[r], offset = b[r];
+    for (index_t i = 0; i < length; ++i) y[i] = factor * x[i] + offset;
+  }
+}
+
+template <class T>
+void row_linear2_loop(const T* __restrict x, const T* __restrict z, const T* a, const T* b,
+                      const T* c, index_t rows, index_t length, index_t stride, T* __restrict y) {
+  for (index_t r = 0; r < rows; ++r, x += stride, z += stride, y += stride) {
+    const T fx = a[r], fz = b[r], offset = c[r];
+    for (index_t i = 0; i < length; ++i) y[i] = fx * x[i] + fz * z[i] + offset;
+  }
+}
+
+#define CNNCORE_INSTANTIATE(T)                                                                \
+  template void row_moments_loop(const T*, index_t, index_t, index_t, double*, double*);      \
+  template void row_products_loop(const T*, const T*, const T*, index_t, index_t, index_t,    \
+                                  double*, double*);                                          \
+  template void row_linear_loop(const T*, const T*, const T*, index_t, index_t, index_t, T*); \
+  template void row_linear2_loop(const T*, const T*, const T*, const T*, const T*, index_t,   \
+                                 index_t, index_t, T*);
+CNNCORE_INSTANTIATE(float)
+CNNCORE_INSTANTIATE(double)
+#undef CNNCORE_INSTANTIATE
+
+}  // namespace CNNCORE_ISA_NAMESPACE
+}  // namespace cnncore

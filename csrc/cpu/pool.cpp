@@ -1,0 +1,94 @@
+#include "cpu/pool.h"
+
+#include "cnncore/check.h"
+#include "cnncore/memory_pool.h"
+#include "cnncore/registry.h"
+#include "cnncore/threads.h"
+#include "cpu/dispatch_isa.h"
+#include "cpu/isa/pool.h"
+
+namespace cnncore {
+
+CNNCORE_DECLARE_FOR_EACH_ISA(template <class T>
+                             void max_pool_loop(const T* x, const MaxPoolPlan& plan, index_t planes,
+                                                T* y, std::int64_t* winners))
+
+namespace {
+
+// Every window must see a pixel: its maximum has no meaning otherwise.
+void check_windows(const Window1d& window, index_t size, index_t count, const char* axis) {
+  for (index_t output = 0; output < count; ++output) {
+    index_t first, last;
+    window.taps_inside(output, size, first, last);
+    if (first >= last)
+      throw ArgumentError("output_size", std::string("windows that see a pixel along ") + axis,
+                          "window " + std::to_string(output) + " of " + std::to_string(count),
+                          "less padding or a smaller output");
+  }
+}
+
+}  // namespace
+
+CNNCORE_KERNEL(max_pool2d);
+template <class T>
+void max_pool2d(ArrayView<const T> x, const Window2d& window, ArrayView<T> y,
+                ArrayView<std::int64_t> winners) {
+  if (y.size() == 0) return;
+  const index_t height = x[2], width = x[3], out_height = y[2], out_width = y[3];
+  check_windows(window.h, height, out_height, "the height");
+  check_windows(window.w, width, out_width, "the width");
+  const Scratch<std::int32_t> first_column(out_width);
+  const Scratch<index_t> begin(window.w.kernel), end(window.w.kernel);
+  for (index_t ow = 0; ow < out_width; ++ow) {
+    index_t first, last;
+    window.w.taps_inside(ow, width, first, last);
+    first_column[ow] = static_cast<std::int32_t>(window.w.input(ow, first));
+  }
+  for (index_t kw = 0; kw < window.w.kernel; ++kw)
+    window.w.outputs_inside(kw, width, out_width, begin[kw], end[kw]);
+
+  const MaxPoolPlan plan{
+      height, width, out_height, out_width, window, first_column.data(), begin.data(), end.data()};
+  const auto loop = CNNCORE_SELECT_ISA(max_pool_loop<T>);
+  const index_t work = out_height * out_width * window.h.kernel * window.w.kernel;
+  parallel_for(y[0] * y[1], grain_for(work), [&](index_t first, index_t last) {
+    loop(x.data + first * height * width, plan, last - first,
+         y.data + first * out_height * out_width, winners.data + first * out_height * out_width);
+  });
+}
+
+CNNCORE_KERNEL(bin_max);
+template <class T>
+void bin_max(ArrayView<const T> x, ArrayView<const std::int64_t> image, const BinsView& rows,
+             const BinsView& cols, ArrayView<T> y, ArrayView<std::int64_t> winners) {
+  const index_t channels = y[1], ph = y[2], pw = y[3], plane = x[2] * x[3];
+  // A region covers about the plane at most; most are far smaller.
+  const index_t work = max_of(ph * pw * 4, plane / 4);
+  parallel_for(y[0] * channels, grain_for(work), [&](index_t first, index_t last) {
+    for (index_t task = first; task < last; ++task) {
+      const index_t region = task / channels, channel = task % channels;
+      const T* from = x.data + (image.data[region] * channels + channel) * plane;
+      for (index_t p = 0; p < ph; ++p)
+        for (index_t q = 0; q < pw; ++q) {
+          const index_t row = rows.row(region, p), col = cols.row(region, q);
+          T best = 0;
+          std::int64_t winner = -1;
+          rectangle_max(from, x[3], rows.start[row], rows.end[row], cols.start[col], cols.end[col],
+                        best, winner);
+          y.data[(task * ph + p) * pw + q] = best;
+          winners.data[(task * ph + p) * pw + q] = winner;
+        }
+    }
+  });
+}
+
+#define CNNCORE_INSTANTIATE(T)                                                              \
+  template void max_pool2d(ArrayView<const T>, const Window2d&, ArrayView<T>,               \
+                           ArrayView<std::int64_t>);                                        \
+  template void bin_max(ArrayView<const T>, ArrayView<const std::int64_t>, const BinsView&, \
+                        const BinsView&, ArrayView<T>, ArrayView<std::int64_t>);
+CNNCORE_INSTANTIATE(float)
+CNNCORE_INSTANTIATE(double)
+#undef CNNCORE_INSTANTIATE
+
+}  // namespace cnncore

@@ -1,0 +1,11 @@
+// Softmax and its logarithm along the middle axis of (O, K, I). Meaning: contract.py.
+#pragma once
+
+#include "cnncore/view.h"
+
+namespace cnncore {
+
+template <class T>
+void softmax(ArrayView<const T> x, bool log, ArrayView<T> y);
+
+}  // namespace cnncore
