@@ -2,8 +2,8 @@
 
 A ``RoiGrid`` turns boxes into ``Taps`` (RoI Align, position-sensitive pooling, crop-and-resize)
 or ``Bins`` (RoI pooling) along each axis, for all regions at once.  Coordinates are float64
-whatever the boxes' type, rounding is half away from zero, bin edges are integer divisions: no backend and no
-compiler can round differently.
+whatever the boxes' type, rounding is half away from zero, bin edges are integer divisions: no
+backend and no compiler can round differently.
 
 Four meanings of the same box, by method:
 

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnncore.errors import ArgumentError
+from cnncore.geometry import Pair
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -102,18 +103,18 @@ def window_means(
     length: int,
     kernel: int,
     stride: int,
-    padding: int,
+    padding: Pair,
     count_include_pad: bool = True,
     divisor: float | None = None,
 ) -> Taps:
-    """Average pooling along one axis: window p covers ``p·stride − padding .. + kernel``.
+    """Average pooling along one axis: window p covers ``p·stride − before .. + kernel``.
 
-    The divisor is the window's length, padding included (but not what hangs over its far end in
-    ceil mode) or excluded; ``divisor`` replaces it.  The divisor of a 2-D window is the product of
-    both axes', which is why average pooling is separable.
+    The divisor is the window's length, with padding ``(before, after)`` included (but not what
+    hangs over its far end in ceil mode) or excluded; ``divisor`` replaces it.  The divisor of a 2-D
+    window is the product of both axes', which is why average pooling is separable.
     """
-    start = np.arange(length, dtype=np.int64)[None] * stride - padding
-    end = np.minimum(start + kernel, size + padding)
+    start = np.arange(length, dtype=np.int64)[None] * stride - padding[0]
+    end = np.minimum(start + kernel, size + padding[1])
     inside = Bins(size, np.maximum(start, 0), np.minimum(end, size))
     if divisor is not None:
         return interval_sums(inside, np.full(start.shape, 1.0 / divisor))
