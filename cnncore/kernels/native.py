@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from cnncore.errors import ArgumentError
+from cnncore.errors import ArgumentError, BackendError
 from cnncore.geometry import Pair, Window2d
 from cnncore.kernels import array
 from cnncore.taps import Bins, Taps
@@ -27,6 +27,8 @@ def _load() -> tuple[ModuleType | None, str]:
     try:
         from cnncore import _native
     except (ImportError, RuntimeError) as error:
+        if "CNNCORE_ISA" in str(error):  # asked for what this machine lacks: never fall back
+            raise BackendError(str(error)) from None
         return None, f"cnncore._native could not be imported ({error})"
     return _native, ""
 
@@ -92,6 +94,73 @@ def describe() -> dict[str, Any]:
 def empty(shape: tuple[int, ...], dtype: Any) -> Array:
     """An uninitialised array whose memory comes from the pool."""
     return _call(_native.empty, shape, np.dtype(dtype)) if _native else np.empty(shape, dtype)
+
+
+# --- matrices and convolution ---------------------------------------------------------------------
+
+
+def _strided(x: Array) -> Array:
+    """The array itself where its strides are whole elements in native order, else a copy."""
+    whole = all(stride % x.itemsize == 0 for stride in x.strides)
+    return x if whole and x.flags.aligned and x.dtype.isnative else _ready(x)
+
+
+def matmul(a: Array, b: Array) -> Array:
+    """See ``contract.matmul``; transposed and broadcast factors are read in place."""
+    return _call(_native.matmul, _strided(a), _strided(b))
+
+
+def im2col(x: Array, window: Window2d) -> Array:
+    """See ``contract.im2col``."""
+    return _call(_native.im2col, _ready(x), window.flat())
+
+
+def col2im(cols: Array, size: Pair, window: Window2d) -> Array:
+    """See ``contract.col2im``."""
+    return _call(_native.col2im, _ready(cols), size, window.flat())
+
+
+def conv2d(
+    x: Array,
+    weight: Array,
+    bias: Array | None,
+    window: Window2d,
+    groups: int = 1,
+    algorithm: str = "auto",
+) -> Array:
+    """See ``contract.conv2d``."""
+    bias = bias if bias is None else _ready(bias)
+    return _call(_native.conv2d, _ready(x), _ready(weight), bias, window.flat(), groups, algorithm)
+
+
+def conv_transpose2d(
+    y: Array,
+    weight: Array,
+    bias: Array | None,
+    size: Pair,
+    window: Window2d,
+    groups: int = 1,
+    algorithm: str = "auto",
+) -> Array:
+    """See ``contract.conv_transpose2d``."""
+    bias = bias if bias is None else _ready(bias)
+    return _call(
+        _native.conv_transpose2d,
+        _ready(y),
+        _ready(weight),
+        bias,
+        size,
+        window.flat(),
+        groups,
+        algorithm,
+    )
+
+
+def conv2d_weight(
+    x: Array, gy: Array, window: Window2d, groups: int = 1, algorithm: str = "auto"
+) -> Array:
+    """See ``contract.conv2d_weight``."""
+    return _call(_native.conv2d_weight, _ready(x), _ready(gy), window.flat(), groups, algorithm)
 
 
 # --- pooling, gather, sampling --------------------------------------------------------------------

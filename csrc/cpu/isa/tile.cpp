@@ -1,0 +1,144 @@
+// The micro-kernel of cpu/tile.h and the register transpose that goes with it.
+#include "cpu/tile.h"
+
+#include <cstddef>
+#include <utility>
+
+#include "cpu/isa/simd.h"
+
+namespace cnncore {
+namespace CNNCORE_ISA_NAMESPACE {
+namespace {
+
+// Accumulators that leave registers for one panel row and one broadcast: 14 x 2 of 32, 6 x 2 of 16.
+#if defined(__AVX512F__) || defined(__aarch64__)
+constexpr int kRows = 14;
+#else
+constexpr int kRows = 6;
+#endif
+static_assert(kRows <= kMaxTileRows, "TileKernels::run is too short");
+
+template <class T, int R, int V>
+void run_tile(const TileArgs<T>& args) {
+  constexpr int width = Simd<T>::width;
+  using Vector = typename Simd<T>::vector;
+  Vector acc[R][V];
+  const T* source[R];
+#pragma GCC unroll 16
+  for (int r = 0; r < R; ++r) {
+    source[r] = args.source + args.row[r];
+#pragma GCC unroll 2
+    for (int v = 0; v < V; ++v) acc[r][v] = Vector{};
+  }
+  const T* panel = args.panel;
+  const index_t* depth = args.depth;
+  for (const index_t* const end = depth + args.depth_count; depth != end; ++depth) {
+    const index_t offset = *depth;
+    Vector b[V];
+#pragma GCC unroll 2
+    for (int v = 0; v < V; ++v) b[v] = load(panel + v * width);
+    panel += V * width;
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r) {
+      const T a = source[r][offset];
+#pragma GCC unroll 2
+      for (int v = 0; v < V; ++v) acc[r][v] += a * b[v];
+    }
+  }
+  const bool accumulate = args.accumulate;
+  const index_t tile_stride = args.tile_stride;
+  T* row = args.tile;
+#pragma GCC unroll 16
+  for (int r = 0; r < R; ++r, row += tile_stride) {
+#pragma GCC unroll 2
+    for (int v = 0; v < V; ++v)
+      store(row + v * width, accumulate ? load(row + v * width) + acc[r][v] : acc[r][v]);
+  }
+}
+
+template <class V, std::size_t... I>
+CNNCORE_HD V interleave_low(V a, V b, std::index_sequence<I...>) {
+  return __builtin_shufflevector(a, b, (I % 2 ? sizeof...(I) + I / 2 : I / 2)...);
+}
+
+template <class V, std::size_t... I>
+CNNCORE_HD V interleave_high(V a, V b, std::index_sequence<I...>) {
+  return __builtin_shufflevector(
+      a, b, (I % 2 ? sizeof...(I) + (sizeof...(I) + I) / 2 : (sizeof...(I) + I) / 2)...);
+}
+
+// Transposes a square block in registers: log2(width) passes, each a perfect shuffle of the rows,
+// rotate the bits of (row, column) until the two have changed places.
+template <class T>
+CNNCORE_HD void transpose_block(const T* in, index_t in_stride, T* out, index_t out_stride,
+                                const T* bias) {
+  constexpr int width = Simd<T>::width;
+  constexpr auto lanes = std::make_index_sequence<width>();
+  typename Simd<T>::vector a[width], b[width];
+#pragma GCC unroll 16
+  for (int r = 0; r < width; ++r) a[r] = load(in + r * in_stride);
+#pragma GCC unroll 4
+  for (int pass = 1; pass < width; pass *= 2) {
+#pragma GCC unroll 8
+    for (int r = 0; r < width / 2; ++r) {
+      b[2 * r] = interleave_low(a[r], a[r + width / 2], lanes);
+      b[2 * r + 1] = interleave_high(a[r], a[r + width / 2], lanes);
+    }
+#pragma GCC unroll 16
+    for (int r = 0; r < width; ++r) a[r] = b[r];
+  }
+#pragma GCC unroll 16
+  for (int c = 0; c < width; ++c)
+    store(out + c * out_stride, bias != nullptr ? a[c] + bias[c] : a[c]);
+}
+
+template <class T>
+void transpose(const T* in, index_t in_stride, index_t rows, index_t columns, T* out,
+               index_t out_stride, const T* bias) {
+  constexpr index_t width = Simd<T>::width;
+  for (index_t c = 0; c < columns; c += width) {
+    const index_t column_count = min_of(width, columns - c);
+    const T* const bias_c = bias != nullptr ? bias + c : nullptr;
+    index_t r = 0;
+    if (column_count == width)
+      for (; r + width <= rows; r += width)
+        transpose_block(in + r * in_stride + c, in_stride, out + c * out_stride + r, out_stride,
+                        bias_c);
+    for (index_t j = 0; j < column_count && r < rows; ++j) {
+      const T add = bias != nullptr ? bias_c[j] : T(0);
+      for (index_t i = r; i < rows; ++i)
+        out[(c + j) * out_stride + i] = in[i * in_stride + c + j] + add;
+    }
+  }
+}
+
+template <class T, int V, int... R>
+CNNCORE_HD void fill(TileKernels<T>& table, std::integer_sequence<int, R...>) {
+  ((table.run[V - 1][R + 1] = &run_tile<T, R + 1, V>), ...);
+}
+
+template <class T>
+CNNCORE_HD TileKernels<T> make_table() {
+  TileKernels<T> table{};
+  table.rows = kRows;
+  table.width = Simd<T>::width;
+  fill<T, 1>(table, std::make_integer_sequence<int, kRows>());
+  fill<T, 2>(table, std::make_integer_sequence<int, kRows>());
+  table.transpose = &transpose<T>;
+  return table;
+}
+
+}  // namespace
+
+const TileKernels<float>& tile_kernels_f32() {
+  static const TileKernels<float> table = make_table<float>();
+  return table;
+}
+
+const TileKernels<double>& tile_kernels_f64() {
+  static const TileKernels<double> table = make_table<double>();
+  return table;
+}
+
+}  // namespace CNNCORE_ISA_NAMESPACE
+}  // namespace cnncore
