@@ -1,12 +1,11 @@
-"""Where samples fall: every coordinate rule of pooling, resampling and padding, once.
+"""Where samples fall: every coordinate rule of pooling and resampling, once.
 
 ``Taps`` is a sparse matrix along one axis: output position -> weighted input positions.  Average
-pooling, nearest, bed of nails, bilinear and bicubic resampling, RoI Align, crop-and-resize and
-reflect padding all are ``y = Rows x Colsᵀ`` with one such matrix per axis, so the rules need one
-axis only, and one pair of kernels (``resample`` and its transpose) applies them.  ``Bins`` are
-integer intervals along one axis, for max pooling over regions.  Both are built on the host, in
-integers where a rule rounds, and every backend receives the same numbers, so no two backends can
-round differently.
+pooling, nearest, bed of nails, bilinear and bicubic resampling, RoI Align and crop-and-resize all
+are ``y = Rows x Colsᵀ`` with one such matrix per axis, so the rules need one axis only, and one
+pair of kernels (``resample`` and its transpose) applies them.  ``Bins`` are integer intervals along
+one axis, for max pooling over regions.  Both are built on the host, in integers where a rule
+rounds, and every backend receives the same numbers, so no two backends can round differently.
 
 The rules for regions of interest stand on these and live next door in ``cnncore.roi_grid``.
 
@@ -21,7 +20,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cnncore.errors import ArgumentError
 from cnncore.geometry import Pair
 
 Ints = NDArray[np.int64]
@@ -135,14 +133,7 @@ def adaptive_bins(size: int, length: int) -> Bins:
     return Bins(size, p * size // length, -((p + 1) * -size // length))
 
 
-def visible(size: int, length: int, kernel: int, stride: int, padding: int, dilation: int) -> Ints:
-    """How many pixels each window of max pooling sees: those not in the padding, ``(length,)``."""
-    position = np.arange(length)[:, None] * stride - padding + np.arange(kernel) * dilation
-    seen: Ints = ((position >= 0) & (position < size)).sum(axis=1)
-    return seen
-
-
-# --- single pixels: nearest, unpooling, padding ---------------------------------------------------
+# --- single pixels: nearest, unpooling ------------------------------------------------------------
 
 
 def _pixels(size: int, index: Any, valid: Any = True) -> Taps:
@@ -176,41 +167,6 @@ def nails(size: int, step: int) -> Taps:
     """Every pixel followed by ``step − 1`` zeros: bed-of-nails unpooling."""
     p = np.arange(size * step)
     return _pixels(size, p // step, p % step == 0)
-
-
-def padded(size: int, before: int, after: int, mode: str = "constant") -> Taps:
-    """An axis with pixels added (or, by negative numbers, removed) at both ends.
-
-    ``constant``: zeros.  ``replicate``: the edge pixel.  ``reflect``: mirrored about the edge
-    pixel, which is not repeated (needs pads smaller than the axis).  ``circular``: from the other
-    end.
-
-    >>> padded(3, 2, 1, "reflect").index.ravel()
-    array([2, 1, 0, 1, 2, 1])
-    """
-    position = np.arange(-before, size + after)
-    inside = (position >= 0) & (position < size)
-    if mode == "constant":
-        return _pixels(size, position, inside)
-    if mode == "replicate":
-        return _pixels(size, position)
-    if mode == "reflect":
-        if max(before, after) >= size:
-            raise ArgumentError(
-                "pad",
-                f"less than the axis ({size}) in reflect mode",
-                (before, after),
-                '"replicate"',
-            )
-        return _pixels(size, (size - 1) - abs((size - 1) - abs(position)))
-    if mode == "circular":
-        if max(before, after) > size:
-            raise ArgumentError(
-                "pad", f"at most the axis ({size}) in circular mode", (before, after)
-            )
-        return _pixels(size, position % size)
-    modes = ("constant", "replicate", "reflect", "circular")
-    raise ArgumentError("mode", f"one of {modes}", repr(mode))
 
 
 # --- between pixels: linear and cubic interpolation -----------------------------------------------

@@ -13,7 +13,7 @@ import numpy as np
 
 from cnncore import kernels, taps
 from cnncore.autograd import Function, Tensor
-from cnncore.errors import ArgumentError, ShapeError
+from cnncore.errors import ArgumentError
 from cnncore.geometry import Pair, Window2d, as_int, as_pair, checked_size
 from cnncore.kernels.dispatch import array_module
 from cnncore.ops.linear import apply
@@ -101,8 +101,6 @@ def max_pool2d(
     x, plane = plane_of(x)
     window = _window(kernel_size, stride, padding, dilation)
     size = window.output_size(plane, ceil_mode)
-    if window.dilation != (1, 1):
-        _refuse_blind(window, plane, size)
     y, indices = MaxPool2d(window, size)(x)
     return (y, indices) if return_indices else y
 
@@ -210,23 +208,3 @@ def _window(kernel_size: Any, stride: Any, padding: Any, dilation: Any) -> Windo
                 "a larger kernel_size, or ops.pad first",
             )
     return window
-
-
-def _refuse_blind(window: Window2d, plane: Pair, size: Pair) -> None:
-    """Holes of a dilated window can straddle a small plane, so that it sees nothing."""
-    for axis, name in enumerate(("rows", "columns")):
-        seen = taps.visible(
-            plane[axis],
-            size[axis],
-            window.kernel[axis],
-            window.stride[axis],
-            window.padding[axis][0],
-            window.dilation[axis],
-        )
-        if seen.min() == 0:
-            raise ShapeError(
-                "x",
-                f"{name} in every window",
-                f"none in window {int(seen.argmin())} of {size[axis]} for {plane[axis]} {name}",
-                "less padding or dilation, ceil_mode=False",
-            )

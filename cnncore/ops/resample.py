@@ -1,8 +1,7 @@
 """Resampling: any op that is one sparse matrix along the rows and one along the columns.
 
 ``resampling`` turns two ``Taps`` into a pair ``(A, Aᵀ)``; average pooling, unpooling without
-switches, padding and RoI Align are made of it too.  Where positions fall is said in
-``cnncore.taps``.
+switches and RoI Align are made of it too.  Where positions fall is said in ``cnncore.taps``.
 """
 
 from __future__ import annotations
