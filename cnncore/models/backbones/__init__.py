@@ -1,0 +1,8 @@
+"""Networks that turn an image into features for others to work on."""
+
+from __future__ import annotations
+
+from cnncore.models.backbones.fpn import FeaturePyramid, ResNetFpn
+from cnncore.models.backbones.resnet import ResNetBody, ResNetSettings
+
+__all__ = ["FeaturePyramid", "ResNetBody", "ResNetFpn", "ResNetSettings"]

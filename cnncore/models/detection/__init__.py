@@ -1,0 +1,26 @@
+"""Object detectors and the parts they are assembled from."""
+
+from __future__ import annotations
+
+from cnncore.models.detection.mask_rcnn import (
+    SMALL,
+    MaskRcnn,
+    MaskRcnnSettings,
+    Outputs,
+    maskrcnn_small,
+)
+from cnncore.models.detection.roi_heads import RoiHeads, RoiSettings
+from cnncore.models.detection.rpn import RegionProposalNetwork, RpnOutputs, RpnSettings
+
+__all__ = [
+    "SMALL",
+    "MaskRcnn",
+    "MaskRcnnSettings",
+    "Outputs",
+    "RegionProposalNetwork",
+    "RoiHeads",
+    "RoiSettings",
+    "RpnOutputs",
+    "RpnSettings",
+    "maskrcnn_small",
+]
