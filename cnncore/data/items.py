@@ -43,7 +43,7 @@ def shuffled(count: int, seed: int) -> NDArray[np.int64]:
     moved would let test items into training.
 
     >>> shuffled(5, 0).tolist()
-    [4, 1, 3, 0, 2]
+    [3, 2, 1, 0, 4]
     """
     draws: NDArray[Any] = np.random.PCG64(seed).random_raw(count)
     return np.argsort(draws, kind="stable")

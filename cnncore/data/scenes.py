@@ -75,8 +75,8 @@ class Scenes:
     ``items`` is ``"digits"``, ``"fashion"`` or ``Items`` of one's own (then they should belong to
     the split: the class cannot know).  Same arguments, same scene, whatever was asked before.
 
-    >>> scenes = Scenes("train", 1000, seed=7)  # doctest: +SKIP
-    >>> scenes[3].image.shape  # doctest: +SKIP
+    >>> scenes = Scenes("train", 1000, seed=7)
+    >>> scenes[3].image.shape
     (3, 128, 128)
     """
 

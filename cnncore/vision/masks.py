@@ -1,8 +1,8 @@
 """Instance masks: between a region's small square grid and the image, and as run lengths.
 
 Both directions are linear and separable: with one small matrix of bilinear weights per axis, a crop
-is ``Y M Xᵀ`` and pasting is the same with other sample points.  Pixel ``j`` has its centre at
-``j + 0.5``, as everywhere in this package.
+is ``Y M Xᵀ`` (RoI Align), and pasting is the same with other sample points.  Pixel ``j`` has its
+centre at ``j + 0.5``, as everywhere in this package.
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from cnncore import kernels
 from cnncore.errors import ArgumentError, DTypeError, ShapeError, require
 from cnncore.geometry import as_int, as_pair
+from cnncore.roi_grid import RoiGrid
 from cnncore.vision.boxes import BoolArray, FloatArray, Size, as_boxes, as_floats, as_labels
 
 Rle = dict[str, Any]  # {"size": [H, W], "counts": bytes}: COCO's compressed run lengths
@@ -58,26 +60,15 @@ def _bilinear(points: FloatArray, length: int) -> FloatArray:
     return weights
 
 
-def _bin_average(start: float, end: float, size: int, first: int, stop: int) -> FloatArray:
-    """Weights ``(size, stop - first)``: the mean of bilinear samples in each of ``size`` bins.
-
-    At least one sample a pixel, at the centres of equal parts of the bin.
-    """
-    count = max(1, int(np.ceil((end - start) / size)))
-    points = start + (np.arange(size * count) + 0.5) * ((end - start) / (size * count))
-    samples = _bilinear(points - first, stop - first).reshape(size, count, -1)
-    return np.asarray(samples.mean(1))
-
-
 def crop_masks(
     masks: ArrayLike, boxes: ArrayLike, index: ArrayLike, size: int
 ) -> NDArray[np.float32]:
     """The training target of a mask head: each box's view of its mask on an ``S x S`` grid.
 
-    ``target[r] = Y_r masks[index[r]] X_rᵀ``: every cell is the mean of bilinear samples, at least
-    one a pixel (RoI Align with half-pixel centres).  masks ``(G, H, W)`` bool, boxes ``(R, 4)``,
-    index ``(R,)`` into the masks -> ``(R, S, S)`` float32 in ``0..1``.  Outside the image its edge
-    goes on.
+    ``target[r] = Y_r masks[index[r]] X_rᵀ``: RoI Align with half-pixel centres, so every cell is
+    the mean of bilinear samples, at least one a pixel.  masks ``(G, H, W)`` bool, boxes ``(R, 4)``,
+    index ``(R,)`` into the masks -> ``(R, S, S)`` float32 in ``0..1``.  A box without width or
+    height gives zeros.
     Source: He et al., "Mask R-CNN", 2017, section 3.
 
     >>> crop_masks(np.eye(2, dtype=bool)[None], [[0, 0, 2, 2]], [0], 2).tolist()
@@ -89,23 +80,11 @@ def crop_masks(
         raise ArgumentError("index", f"0..{len(array) - 1}, a mask a box", chosen.tolist())
     if len(regions) and 0 in array.shape[1:]:
         raise ShapeError("masks", "at least one pixel", f"shape {array.shape}")
-    height, width = array.shape[1:]
-    targets = np.zeros((len(regions), side, side), np.float32)
-    for target, (x1, y1, x2, y2), which in zip(
-        targets, regions.tolist(), chosen.tolist(), strict=True
-    ):
-        top, bottom = _touched(y1, y2, height)
-        left, right = _touched(x1, x2, width)
-        rows = _bin_average(y1, y2, side, top, bottom)
-        columns = _bin_average(x1, x2, side, left, right)
-        target[:] = rows @ array[which, top:bottom, left:right].astype(np.float64) @ columns.T
+    rois = np.concatenate([chosen[:, None].astype(np.float64), regions], 1)
+    rows, columns = RoiGrid.make(rois, side, 1.0, len(array)).align(array.shape[1:], aligned=True)
+    planes = array[:, None].astype(np.float32)
+    targets: NDArray[np.float32] = kernels.resample(planes, chosen, rows, columns)[:, 0]
     return targets
-
-
-def _touched(start: float, end: float, length: int) -> tuple[int, int]:
-    """The pixels that samples between two coordinates can read, at least one."""
-    first = min(max(int(np.floor(start - 0.5)), 0), length - 1)
-    return first, max(first + 1, min(int(np.ceil(end + 0.5)), length))
 
 
 def paste_masks(

@@ -11,6 +11,14 @@ from cnncore.geometry import as_int
 from cnncore.vision.boxes import FloatArray, IntArray, as_boxes, as_labels, as_vector
 
 
+def _checked(boxes: ArrayLike, scores: ArrayLike) -> tuple[FloatArray, FloatArray]:
+    """Both in the wider of their types: narrowing scores would make ties."""
+    array = as_boxes(boxes)
+    values = as_vector(scores, len(array), "scores")
+    dtype = np.result_type(array, values)
+    return array.astype(dtype, copy=False), values.astype(dtype, copy=False)
+
+
 def _check_threshold(iou_threshold: float) -> float:
     if not 0 <= iou_threshold <= 1:
         raise ArgumentError("iou_threshold", "a number in 0..1", iou_threshold)
@@ -45,8 +53,7 @@ def nms(boxes: ArrayLike, scores: ArrayLike, iou_threshold: float) -> IntArray:
     >>> nms([[0, 0, 4, 4], [0, 0, 4, 5], [8, 8, 9, 9]], [0.5, 0.9, 0.1], 0.5).tolist()
     [1, 2]
     """
-    array = as_boxes(boxes)
-    values = as_vector(scores, len(array), "scores").astype(array.dtype, copy=False)
+    array, values = _checked(boxes, scores)
     kept: IntArray = kernels.nms(array, values, _check_threshold(iou_threshold))
     return kept
 
@@ -66,8 +73,7 @@ def batched_nms(
     >>> batched_nms([[0, 0, 4, 4], [0, 0, 4, 5]], [0.5, 0.9], [0, 1], 0.5).tolist()
     [1, 0]
     """
-    array = as_boxes(boxes)
-    values = as_vector(scores, len(array), "scores").astype(array.dtype, copy=False)
+    array, values = _checked(boxes, scores)
     labels = as_labels(groups, len(array), "groups")
     threshold = _check_threshold(iou_threshold)
     kept = [np.zeros(0, np.int64)]

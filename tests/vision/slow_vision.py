@@ -37,6 +37,13 @@ def decode(delta: Sequence[float], anchor: Box, weights: Sequence[float]) -> lis
     return [cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2]
 
 
+def roi_sample(plane: Sequence[Sequence[float]], y: float, x: float) -> float:
+    """What RoI Align samples: zero further than a pixel outside the outermost pixel centres."""
+    if not (-0.5 <= y <= len(plane) + 0.5 and -0.5 <= x <= len(plane[0]) + 0.5):
+        return 0.0
+    return bilinear(plane, y, x)
+
+
 def bilinear(plane: Sequence[Sequence[float]], y: float, x: float) -> float:
     """The value at a point in pixel-edge coordinates; beyond the edge pixels' centres, theirs."""
     height, width = len(plane), len(plane[0])

@@ -200,6 +200,7 @@ def test_matcher_from_the_definition(truth, candidates, low_quality):
 def test_matcher_by_hand():
     iou = np.array([[0.7, 0.5, 0.1, 0.0], [0.0, 0.6, 0.25, 0.0], [0.0, 0.0, 0.0, 0.0]])
     assert vision.IouMatcher(0.7, 0.3)(iou).tolist() == [0, -2, -1, -1]
+    assert vision.IouMatcher(0.7, 0.3)([[0.3]]).tolist() == [-2]  # only below 0.3 is background
     # Truth 1 rescues candidate 1; truth 2 overlaps nothing and rescues nothing.
     assert vision.IouMatcher(0.7, 0.3, True)(iou).tolist() == [0, 1, -1, -1]
     assert vision.IouMatcher()(np.zeros((0, 3))).tolist() == [-1, -1, -1]
@@ -237,7 +238,7 @@ def test_sampler_is_seeded_and_fair():
         counts[sampler(labels, rng)[1]] += 1
     # Each index is drawn with probability 1/2: 1000 ± 22, so 5.5 sigma either way.
     assert np.abs(counts - 1000).max() < 120
-    assert vision.BalancedSampler(30, 0.1).max_positive == 3
+    assert vision.BalancedSampler(100, 0.29).max_positive == 29  # though 0.29 · 100 < 29
     with pytest.raises(ArgumentError, match="count"):
         vision.BalancedSampler(0)
     with pytest.raises(ArgumentError, match="labels"):
@@ -249,7 +250,7 @@ def test_sampler_is_seeded_and_fair():
 
 @given(st.data(), st.sampled_from([0.0, 0.3, 0.5, 1.0]))
 def test_nms_from_the_definition(data, threshold):
-    regions = data.draw(boxes(size=16))
+    regions = data.draw(boxes(size=16, reach=48))
     scores = data.draw(vectors(len(regions)))
     expected = slow.nms(regions.tolist(), scores.tolist(), threshold)
     assert vision.nms(regions, scores, threshold).tolist() == expected
@@ -257,7 +258,7 @@ def test_nms_from_the_definition(data, threshold):
 
 @given(st.data())
 def test_batched_nms_is_nms_of_each_group(data):
-    regions = data.draw(boxes(size=16))
+    regions = data.draw(boxes(size=16, reach=48))
     count = len(regions)
     scores = data.draw(vectors(count))
     groups = np.array(data.draw(st.lists(st.integers(-3, 3), min_size=count, max_size=count)), int)

@@ -28,7 +28,7 @@ def test_the_published_anchors():
 
 
 def test_order_row_column_ratio_size():
-    settings = vision.AnchorSettings(((8.0, 16.0), (32.0, 64.0)), (1.0, 4.0), 0.5, False)
+    settings = vision.AnchorSettings(((8.0, 24.0), (32.0, 64.0)), (1.0, 4.0), 0.5, False)
     assert settings.per_cell(0) == 4
     first, second = vision.make_anchors(settings, [(2, 3), (1, 1)], [4, (8, 16)])
     assert first.shape == (24, 4)
@@ -37,7 +37,7 @@ def test_order_row_column_ratio_size():
     for y in range(2):
         for x in range(3):
             for ratio in (1.0, 4.0):
-                for size in (8.0, 16.0):
+                for size in (8.0, 24.0):
                     cx, cy = 4 * (x + 0.5), 4 * (y + 0.5)
                     w, h = size / math.sqrt(ratio), size * math.sqrt(ratio)
                     expected = [cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2]

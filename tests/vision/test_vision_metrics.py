@@ -43,8 +43,8 @@ def test_perfect_predictions(kind, capfd):
 @pytest.mark.parametrize("kind", ["boxes", "masks"])
 def test_iou_of_0_8_counts_up_to_its_threshold(kind):
     pytest.importorskip("pycocotools")
-    truth = [objects([[0, 0, 10, 10]], [0])]
-    found = [objects([[0, 0, 10, 8]], [0], [0.9])]  # IoU 0.8: right at 0.50 … 0.80, 7 of 10
+    truth = [objects([[20, 10, 30, 20]], [0])]
+    found = [objects([[20, 10, 30, 18]], [0], [0.9])]  # IoU 0.8: right at 0.50 … 0.80, 7 of 10
     scores = vision.coco_metrics(found, truth, kind)
     assert scores["AP"] == pytest.approx(0.7)
     assert scores["AP50"] == scores["AP75"] == pytest.approx(1.0)
@@ -108,8 +108,8 @@ def test_metrics_refuse():
     bare = Objects(TRUTH[1].boxes, TRUTH[1].labels)
     with pytest.raises(ArgumentError, match=r"truth\[0\]\.masks"):
         vision.coco_metrics([NONE_FOUND], [bare], "masks")
+    other = objects([[0, 0, 1, 1]], [0], [0.5], size=(20, 40))
     with pytest.raises(ShapeError, match=r"predictions\[0\]\.masks"):
-        other = objects([[0, 0, 1, 1]], [0], [0.5], size=(20, 40))
         vision.coco_metrics([other], TRUTH[1:], "masks")
     with pytest.raises(ArgumentError, match=r"truth\[0\]\.labels"):
         vision.coco_metrics([NONE_FOUND], [objects([[0, 0, 1, 1]], [-1])])
