@@ -10,9 +10,9 @@ from cnncore.autograd.modes import (
     no_grad,
     set_grad_enabled,
 )
-from cnncore.autograd.tensor import OPERATORS, Tensor, tensor
+from cnncore.autograd.tensor import OPERATORS, Tensor, from_dlpack, tensor
 
 __all__ = [
     "OPERATORS", "Event", "Function", "Tensor", "describe", "detect_anomaly", "emit", "enable_grad",
-    "grad", "is_grad_enabled", "no_grad", "observe", "set_grad_enabled", "tensor", "to_dot",
+    "from_dlpack",     "grad", "is_grad_enabled", "no_grad", "observe", "set_grad_enabled", "tensor", "to_dot",
 ]

@@ -242,6 +242,7 @@ class Tensor:
     __truediv__ = _operator("div")
     __rtruediv__ = _reflected("div")
     __pow__ = _operator("pow")
+    __rpow__ = _reflected("pow")
     __matmul__ = _operator("matmul")
     __rmatmul__ = _reflected("matmul")
     __neg__ = _operator("neg")
@@ -262,6 +263,9 @@ class Tensor:
     flatten = _operator("flatten")
     transpose = _operator("transpose")
     permute = _operator("permute")
+    expand = _operator("expand")
+    squeeze = _operator("squeeze")
+    unsqueeze = _operator("unsqueeze")
     clamp = _operator("clamp")
 
     def __iter__(self) -> Any:
@@ -304,6 +308,18 @@ def tensor(
     if array.dtype.kind not in "fiub":
         raise DTypeError("data", "numbers", str(array.dtype), "a rectangular nest of numbers")
     return Tensor(to_device(array, device), requires_grad)
+
+
+def from_dlpack(source: Any) -> Tensor:
+    """A tensor that shares the memory of any array with DLPack (PyTorch, JAX, CuPy, NumPy, …).
+
+    >>> from_dlpack(np.ones(2)).shape
+    (2,)
+    """
+    if not hasattr(source, "__dlpack__"):
+        raise ArgumentError("source", "an array with __dlpack__", type(source).__name__)
+    cuda = source.__dlpack_device__()[0] != 1  # 1 is DLPack's name for memory of the host
+    return Tensor(require("cupy", "cuda13").from_dlpack(source) if cuda else np.from_dlpack(source))
 
 
 def to_device(array: Array, device: Optional[str]) -> Array:

@@ -1,0 +1,187 @@
+"""What runs on what, and why not on better (``info``); from an op to its kernel (``where``).
+
+Nothing computes with this module; it only looks at what lies below it.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import platform
+import types
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import cnncore
+from cnncore.autograd import Function
+from cnncore.errors import ArgumentError, BackendError
+from cnncore.kernels import contract, cuda, dispatch, native
+
+# Optional packages and the extra of cnncore that installs each.
+OPTIONAL = {
+    "PIL": "vision",
+    "cupy": "cuda13",
+    "matplotlib": "vision",
+    "onnx": "onnx",
+    "pycocotools": "vision",
+    "safetensors": "onnx",
+    "scipy": "vision",
+    "skimage": "vision",
+    "sklearn": "vision",
+    "tqdm": "vision",
+}
+
+# --- info -----------------------------------------------------------------------------------------
+
+
+def info() -> str:
+    """What runs on what, and why not on better, as text.
+
+    Versions; the backend asked for; whether the compiled kernels are there, else the reason; the
+    instruction set in use and those available; threads; the memory pool; CUDA or the reason why not;
+    optional packages; and for every kernel the backend that serves it.
+
+    >>> print(info())  # doctest: +ELLIPSIS
+    cnncore ...
+    """
+    lines = [
+        _line("cnncore", f"{cnncore.__version__} ({Path(cnncore.__file__).parent})"),
+        _line("Python", f"{platform.python_version()} on {platform.platform()}"),
+        _line("NumPy", np.__version__),
+        _line("backend asked for", dispatch.get_backend()),
+    ]
+    built = native.describe()
+    lines.append(_line("native kernels", "yes" if native.AVAILABLE else f"no: {native.REASON}"))
+    for key, value in built.items():
+        text = ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+        lines.append(_line(f"  {key.replace('_', ' ')}", text or "none"))
+    lines += [_line(f"  memory {key}", f"{value:,}") for key, value in native.memory_stats().items()]
+    lines.append(_line("CUDA kernels", "yes" if cuda.AVAILABLE else f"no: {cuda.REASON}"))
+    for module, extra in OPTIONAL.items():
+        found = importlib.util.find_spec(module) is not None
+        lines.append(_line(f"  {module}", "present" if found else f'pip install "cnncore[{extra}]"'))
+    return "\n".join([*lines, *_kernel_lines()])
+
+
+def _line(name: str, value: str) -> str:
+    return f"{name:<20}{value}"
+
+
+def _kernel_lines() -> Iterator[str]:
+    yield "kernels"
+    for name in dispatch.KERNELS:
+        try:
+            backend, _, reasons = dispatch.resolve(name)
+        except BackendError as error:
+            yield _line(f"  {name}", f"none ({error})")
+            continue
+        why = f" ({'; '.join(reasons)})" if reasons else ""
+        yield _line(f"  {name}", backend + why)
+
+
+# --- where ----------------------------------------------------------------------------------------
+
+
+def where(op: Callable[..., Any]) -> str:
+    """Print and return the hops from an op's Python call to its kernels, each with file and line.
+
+    The op; the ``Function`` classes or linear maps that it and its helpers build; for each kernel
+    these call: its declaration in the contract, the backend chosen (and why not a better one), the
+    Python function that serves it and, for compiled kernels, the C++ source.
+
+    >>> text = where(cnncore.ops.relu)  # doctest: +ELLIPSIS
+    ops.relu ...
+    """
+    if not isinstance(op, types.FunctionType):
+        raise ArgumentError("op", "a function of cnncore.ops", repr(op), "cnncore.ops.conv2d")
+    lines = [f"ops.{op.__name__}  {_place(op)}"]
+    functions, kernels = _reach(op)
+    lines += [f"  Function {cls.__name__}  {_place(cls)}" for cls in functions]
+    sources = native.sources()
+    for name in kernels:
+        lines.append(f"  kernel {name}")
+        lines.append(f"    means     {_place(getattr(contract, name))}")
+        try:
+            backend, implementation, reasons = dispatch.resolve(name)
+        except BackendError as error:
+            lines.append(f"    nowhere   {error}")
+            continue
+        lines.append(f"    checked   {_place(getattr(dispatch.checks, name))}")
+        lines.append(f"    chosen    {backend}, by {_place(dispatch.resolve)}")
+        lines += [f"    not       {reason}" for reason in reasons]
+        lines.append(f"    runs      {_place(implementation)}")
+        if backend == "native" and name in sources:
+            lines.append(f"    compiled  {sources[name]}")
+    text = "\n".join(lines)
+    print(text)
+    return text
+
+
+def _place(thing: Any) -> str:
+    """``file:line`` of a function or class."""
+    import inspect  # the standard library's: this file is cnncore.inspect
+
+    try:
+        thing = inspect.unwrap(thing)
+        path, (_, line) = inspect.getsourcefile(thing), inspect.getsourcelines(thing)
+    except (OSError, TypeError):
+        return "(built in)"
+    return f"{path}:{line}"
+
+
+def _reach(op: Callable[..., Any]) -> tuple[list[type[Function]], list[str]]:
+    """The Function classes and kernels that the code of an op names, itself or through helpers.
+
+    Read off the names in the compiled code, without running it.  A class counts with its forward
+    pass only: the backward pass is other ops, which have hops of their own.
+    """
+    functions: list[type[Function]] = []
+    kernels: list[str] = []
+    seen: set[int] = set()
+    waiting: list[Any] = [op]
+    while waiting:
+        thing = waiting.pop(0)
+        if id(thing) in seen:
+            continue
+        seen.add(id(thing))
+        if isinstance(thing, type):
+            functions.append(thing)
+            methods = [vars(c).get("forward") for c in thing.__mro__ if c is not Function]
+            methods += [f for c in thing.__mro__[:-1] for f in vars(c).values() if _is_step(f)]
+            waiting = [m for m in methods if m is not None] + waiting
+            continue
+        names = set(_names(thing.__code__))
+        if "kernels" in names:
+            kernels += [n for n in dispatch.KERNELS if n in names and n not in kernels]
+        found = [thing.__globals__.get(name) for name in _names(thing.__code__)]
+        waiting += [f for f in found if _belongs(f)]
+    return functions, kernels
+
+
+def _is_step(method: Any) -> bool:
+    """A helper of a forward pass: any plain method but those of the engine and the backward."""
+    return (
+        isinstance(method, types.FunctionType)
+        and method.__module__.startswith("cnncore.ops")
+        and method.__name__ not in ("backward", "__init__")
+    )
+
+
+def _belongs(thing: Any) -> bool:
+    """A Function class, or a function of the layer of ops."""
+    if isinstance(thing, type):
+        return issubclass(thing, Function) and thing is not Function
+    module = getattr(thing, "__module__", None) or ""
+    return isinstance(thing, types.FunctionType) and module.startswith("cnncore.ops")
+
+
+def _names(code: types.CodeType) -> Iterator[str]:
+    """Names that code uses, those of its inner functions included, in order."""
+    yield from code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from _names(constant)
+
+

@@ -1,0 +1,76 @@
+"""Matrix products.  The two gradients of a product are products with a transpose."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cnncore import kernels
+from cnncore.autograd import Function, Tensor
+from cnncore.errors import ShapeError
+from cnncore.ops.arguments import float_tensor
+from cnncore.ops.elementwise import add
+from cnncore.ops.shape import flatten, squeeze, sum_to, transpose, unsqueeze
+
+Array = Any
+
+
+class MatMul(Function):
+    """``a @ b``.  Keeps each factor only if the other wants a gradient."""
+
+    def forward(self, a: Array, b: Array) -> Array:
+        self.keep_input(0 if self.needs[1] else None, 1 if self.needs[0] else None)
+        self.operands = a.shape, b.shape
+        return kernels.matmul(a, b)
+
+    def backward(self, gy: Tensor) -> tuple[Tensor | None, ...]:
+        a, b = self.kept()
+        shape_a, shape_b = self.operands
+        return (
+            sum_to(matmul(gy, transpose(b)), shape_a) if self.needs[0] else None,
+            sum_to(matmul(transpose(a), gy), shape_b) if self.needs[1] else None,
+        )
+
+
+def matmul(a: Any, b: Any) -> Tensor:
+    """``a @ b``: ``(…, M, L) @ (…, L, N) -> (…, M, N)``, leading axes broadcast.
+
+    A vector is a row on the left, a column on the right, and its axis disappears again.  Keeps each
+    factor only if the other wants a gradient.
+
+    >>> from cnncore import tensor
+    >>> matmul(tensor([[1.0, 2.0]]), tensor([[3.0], [4.0]])).numpy()
+    array([[11.]], dtype=float32)
+    """
+    a, b = float_tensor("a", a), float_tensor("b", b)
+    if a.ndim == 0 or b.ndim == 0:
+        raise ShapeError("a" if a.ndim == 0 else "b", "at least one axis", "()", "use mul")
+    left = unsqueeze(a, 0) if a.ndim == 1 else a
+    right = unsqueeze(b, 1) if b.ndim == 1 else b
+    y: Tensor = MatMul()(left, right)
+    if a.ndim == 1:
+        y = squeeze(y, -2)
+    return squeeze(y, -1) if b.ndim == 1 else y
+
+
+def linear(x: Any, weight: Any, bias: Any = None) -> Tensor:
+    """``y = x · weightᵀ + bias``: a fully connected layer.
+
+    Shapes: x ``(…, I)``, weight ``(O, I)``, bias ``(O,)`` or None; result ``(…, O)``.  Keeps x and
+    the weight, each only if the other wants a gradient.
+
+    >>> from cnncore import tensor
+    >>> linear(tensor([[1.0, 2.0]]), tensor([[3.0, 4.0]]), tensor([0.5])).numpy()
+    array([[11.5]], dtype=float32)
+    """
+    x, weight = float_tensor("x", x), float_tensor("weight", weight, 2)
+    features = weight.shape[1]
+    if x.ndim == 0 or x.shape[-1] != features:
+        raise ShapeError("x", f"shape (…, {features}) for weight {weight.shape}", x.shape)
+    rows = flatten(x, 0, -2) if x.ndim > 2 else x
+    y = matmul(rows, transpose(weight))
+    if bias is not None:
+        bias = float_tensor("bias", bias, 1)
+        if bias.shape != (weight.shape[0],):
+            raise ShapeError("bias", f"shape ({weight.shape[0]},)", bias.shape)
+        y = add(y, bias)
+    return y.reshape(*x.shape[:-1], weight.shape[0]) if x.ndim > 2 else y  # type: ignore[no-any-return]
