@@ -288,6 +288,13 @@ def test_nms_of_nothing_and_refusals():
         vision.batched_nms(one, [0.5], [0.5], 0.5)
 
 
+def test_float64_scores_of_float32_boxes_do_not_become_ties():
+    same = np.array([[0, 0, 4, 4], [0, 0, 4, 4]], np.float32)
+    scores = np.array([0.5, 0.5 + 1e-12])
+    assert vision.nms(same, scores, 0.5).tolist() == [1]
+    assert vision.batched_nms(same, scores, [0, 1], 0.5).tolist() == [1, 0]
+
+
 @given(st.lists(st.integers(0, 6), max_size=30), st.integers(0, 35))
 def test_top_k(values, k):
     scores = np.array(values, np.float64)
