@@ -1,0 +1,241 @@
+"""The compiled convolution family against its definition, written as loops over taps in NumPy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from cnncore.errors import ArgumentError
+from cnncore.geometry import Window2d
+from cnncore.kernels import native
+
+pytestmark = pytest.mark.skipif(not native.AVAILABLE, reason=native.REASON)
+
+ALGORITHMS = ("auto", "im2col", "implicit_gemm")
+TOLERANCE = {np.float32: 3e-5, np.float64: 1e-12}
+
+
+@dataclass
+class Case:
+    """One random layer; images may be none, planes may have rows that no window reaches."""
+
+    images: int
+    groups: int
+    channels: int  # of one group
+    outputs: int  # of one group
+    size: tuple[int, int]
+    window: Window2d
+
+    @property
+    def out_size(self) -> tuple[int, int]:
+        return self.window.output_size(self.size)
+
+
+def random_case(seed: int) -> Case:
+    rng = np.random.default_rng(seed)
+    groups = int(rng.choice([1, 1, 1, 2, 6]))
+    window = Window2d(
+        (int(rng.integers(1, 5)), int(rng.integers(1, 5))),
+        (int(rng.integers(1, 4)), int(rng.integers(1, 4))),
+        (
+            (int(rng.integers(0, 4)), int(rng.integers(0, 4))),
+            (int(rng.integers(0, 4)), int(rng.integers(0, 4))),
+        ),
+        (int(rng.integers(1, 3)), int(rng.integers(1, 3))),
+    )
+    smallest = window.extent
+    return Case(
+        int(rng.integers(0, 5)),
+        groups,
+        int(rng.choice([1, 2, 3, 17])),
+        int(rng.choice([1, 2, 5, 33, 70])),
+        (smallest[0] + int(rng.integers(0, 14)), smallest[1] + int(rng.integers(0, 14))),
+        window,
+    )
+
+
+def taps(case: Case) -> list[tuple[int, int, tuple[slice, slice]]]:
+    """Each tap of the kernel with the slice of the padded plane that it sees."""
+    (oh, ow), w = case.out_size, case.window
+    found = []
+    for u in range(w.kernel[0]):
+        for v in range(w.kernel[1]):
+            top, left = u * w.dilation[0], v * w.dilation[1]
+            rows = slice(top, top + (oh - 1) * w.stride[0] + 1, w.stride[0])
+            found.append(
+                (u, v, (rows, slice(left, left + (ow - 1) * w.stride[1] + 1, w.stride[1])))
+            )
+    return found
+
+
+def padded(case: Case, x: np.ndarray) -> np.ndarray:
+    p = np.pad(x.astype(np.float64), ((0, 0), (0, 0), *case.window.padding))
+    return p.reshape(case.images, case.groups, case.channels, *p.shape[2:])
+
+
+def grouped(case: Case, y: np.ndarray) -> np.ndarray:
+    return y.astype(np.float64).reshape(case.images, case.groups, case.outputs, *case.out_size)
+
+
+def grouped_weight(case: Case, weight: np.ndarray) -> np.ndarray:
+    return weight.astype(np.float64).reshape(
+        case.groups, case.outputs, case.channels, *case.window.kernel
+    )
+
+
+def forward_by_definition(case: Case, x: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    planes, w = padded(case, x), grouped_weight(case, weight)
+    y = np.zeros((case.images, case.groups, case.outputs, *case.out_size))
+    for u, v, (rows, cols) in taps(case):
+        y += np.einsum("ngchw,goc->ngohw", planes[..., rows, cols], w[..., u, v])
+    return y.reshape(case.images, case.groups * case.outputs, *case.out_size)
+
+
+def transpose_by_definition(case: Case, y: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    (h, w), (top, left) = case.size, (case.window.padding[0][0], case.window.padding[1][0])
+    x = padded(case, np.zeros((case.images, case.groups * case.channels, h, w)))
+    planes, filters = grouped(case, y), grouped_weight(case, weight)
+    for u, v, (rows, cols) in taps(case):
+        x[..., rows, cols] += np.einsum("ngohw,goc->ngchw", planes, filters[..., u, v])
+    return x[..., top : top + h, left : left + w].reshape(
+        case.images, case.groups * case.channels, h, w
+    )
+
+
+def weight_by_definition(case: Case, x: np.ndarray, gy: np.ndarray) -> np.ndarray:
+    planes, gradients = padded(case, x), grouped(case, gy)
+    gw = np.zeros((case.groups, case.outputs, case.channels, *case.window.kernel))
+    for u, v, (rows, cols) in taps(case):
+        gw[..., u, v] = np.einsum("ngchw,ngohw->goc", planes[..., rows, cols], gradients)
+    return gw.reshape(-1, case.channels, *case.window.kernel)
+
+
+def arrays(case: Case, dtype: type, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal((case.images, case.groups * case.channels, *case.size))
+    weight = rng.standard_normal((case.groups * case.outputs, case.channels, *case.window.kernel))
+    gy = rng.standard_normal((case.images, case.groups * case.outputs, *case.out_size))
+    return x.astype(dtype), weight.astype(dtype), gy.astype(dtype)
+
+
+def assert_close(got: np.ndarray, want: np.ndarray, dtype: type) -> None:
+    assert got.dtype == dtype
+    assert got.flags.c_contiguous
+    scale = 1 + np.abs(want).max(initial=0)
+    np.testing.assert_allclose(got, want, rtol=0, atol=TOLERANCE[dtype] * scale)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("seed", range(25))
+def test_family_follows_the_definition(seed: int, algorithm: str, dtype: type) -> None:
+    case = random_case(seed)
+    x, weight, gy = arrays(case, dtype, seed)
+    rng = np.random.default_rng(seed + 1)
+    bias = rng.standard_normal(len(weight)).astype(dtype)
+    x_bias = rng.standard_normal(x.shape[1]).astype(dtype)
+    args = (case.window, case.groups, algorithm)
+    assert_close(
+        native.conv2d(x, weight, bias, *args),
+        forward_by_definition(case, x, weight) + bias[:, None, None],
+        dtype,
+    )
+    assert_close(
+        native.conv_transpose2d(gy, weight, x_bias, case.size, *args),
+        transpose_by_definition(case, gy, weight) + x_bias[:, None, None],
+        dtype,
+    )
+    assert_close(native.conv2d_weight(x, gy, *args), weight_by_definition(case, x, gy), dtype)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_im2col_and_its_transpose(seed: int) -> None:
+    case = random_case(seed)
+    x, _, _ = arrays(case, np.float64, seed)
+    cols = native.im2col(x, case.window)
+    want = np.stack([padded(case, x)[..., rows, c] for _, _, (rows, c) in taps(case)], axis=3)
+    np.testing.assert_array_equal(cols, want.reshape(cols.shape))
+    back = np.random.default_rng(seed).standard_normal(cols.shape)
+    adjoint = np.vdot(x, native.col2im(back, case.size, case.window))
+    assert np.vdot(cols, back) == pytest.approx(adjoint, rel=1e-12, abs=1e-12)
+
+
+def test_large_blocks_agree_with_the_definition() -> None:
+    """Several channel blocks, pixel bands and panels at once, and planes read in place."""
+    for channels, kernel, size in ((300, 3, 30), (128, 1, 32), (130, 1, 31)):
+        pad = kernel // 2
+        window = Window2d((kernel, kernel), (1, 1), ((pad, pad), (pad, pad)))
+        case = Case(2, 1, channels, 150, (size, size), window)
+        x, weight, gy = arrays(case, np.float32, channels)
+        assert_close(
+            native.conv2d(x, weight, None, window),
+            forward_by_definition(case, x, weight),
+            np.float32,
+        )
+        assert_close(
+            native.conv2d_weight(x, gy, window), weight_by_definition(case, x, gy), np.float32
+        )
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_matmul(dtype: type) -> None:
+    rng = np.random.default_rng(0)
+    for m, k, n in [(0, 3, 4), (3, 0, 4), (1, 1, 1), (15, 33, 65), (130, 520, 70), (3, 700, 300)]:
+        a, b = rng.standard_normal((m, k)).astype(dtype), rng.standard_normal((k, n)).astype(dtype)
+        want = a.astype(np.float64) @ b.astype(np.float64)
+        for left in (a, np.asfortranarray(a), np.repeat(a, 2, axis=0)[::2], a[::-1][::-1]):
+            for right in (b, np.asfortranarray(b)):
+                assert_close(native.matmul(left, right), want, dtype)
+        assert_close(native.matmul(a[::-1], b), want[::-1], dtype)
+    a, b = rng.standard_normal((3, 1, 40, 50)), rng.standard_normal((4, 50, 20))
+    assert_close(native.matmul(a, b), a @ b, np.float64)
+
+
+def test_foreign_layouts_are_served() -> None:
+    case = Case(2, 1, 3, 4, (6, 7), Window2d((3, 3)))
+    x, weight, _ = arrays(case, np.float32, 0)
+    want = native.conv2d(x, weight, None, case.window)
+    for foreign in (np.asfortranarray(x), x.astype(">f4"), x[:, :, ::-1][:, :, ::-1]):
+        np.testing.assert_array_equal(native.conv2d(foreign, weight, None, case.window), want)
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("groups", {"groups": 2}),
+        ("weight", {"weight": np.zeros((4, 2, 3, 3), np.float32)}),
+        ("weight", {"weight": np.zeros((4, 3, 3, 3))}),
+        ("bias", {"bias": np.zeros(3, np.float32)}),
+        ("stride", {"window": Window2d((3, 3), (0, 1))}),
+        ("dilation", {"window": Window2d((3, 3), dilation=(1, -1))}),
+        ("padding", {"window": Window2d((3, 3), padding=((-1, 0), (0, 0)))}),
+        ("kernel_size", {"window": Window2d((0, 3))}),
+        ("x", {"window": Window2d((3, 3), dilation=(9, 1))}),
+        ("x", {"x": np.zeros((2, 3, 6), np.float32)}),
+        ("x", {"x": np.zeros((2, 3, 6, 7), np.int32)}),
+        ("algorithm", {"algorithm": "magic"}),
+    ],
+)
+def test_refusals_name_the_argument(name: str, change: dict[str, object]) -> None:
+    """Compiled code refuses by itself, whatever was checked before it."""
+    arguments: dict[str, object] = {
+        "x": np.zeros((2, 3, 6, 7), np.float32),
+        "weight": np.zeros((4, 3, 3, 3), np.float32),
+        "bias": None,
+        "window": Window2d((3, 3)),
+        "groups": 1,
+        "algorithm": "auto",
+    } | change
+    with pytest.raises(ArgumentError) as caught:
+        native.conv2d(*arguments.values())  # type: ignore[arg-type]
+    assert caught.value.argument == name
+    assert caught.value.expected
+
+
+def test_sizes_that_overflow_are_refused() -> None:
+    window = Window2d((1, 1), (1, 1), ((2**39, 2**39), (2**39, 2**39)))
+    x, weight = np.zeros((1, 1, 1, 1), np.float32), np.zeros((1, 1, 1, 1), np.float32)
+    with pytest.raises(ArgumentError, match="fits in memory"):
+        native.conv2d(x, weight, None, window)
