@@ -37,7 +37,7 @@ def create(
     drawn from the package's generator: ``cnncore.nn.init.seed(n)`` first to repeat them.
 
     >>> create("unet", num_classes=2, base=4, depth=2).num_parameters()
-    7586
+    7554
     """
     if name not in MODELS:
         near = difflib.get_close_matches(name, MODELS, 1)
