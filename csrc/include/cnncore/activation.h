@@ -57,7 +57,7 @@ struct LeakyRelu {  // (slope)
 template <int order, class T>
 CNNCORE_HD T exponential_linear(T x, T scale, T alpha, T width) {
   const T z = (x > T(0) ? T(0) : x) / width;
-  if (order == 0) return scale * (x > T(0) ? x : alpha * expm1_negative(z));
+  if (order == 0) return scale * (x > T(0) ? x : alpha * exponential_minus_1(z));
   const T first = alpha / width * exponential(z);
   if (order == 1) return scale * (x > T(0) ? T(1) : first);
   return scale * (x > T(0) ? T(0) : first / width);

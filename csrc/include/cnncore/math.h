@@ -71,16 +71,14 @@ CNNCORE_HD double exponential(double x) {
   return ::exp(x);
 }
 
-// e^x - 1 for x <= 0.
-CNNCORE_HD float expm1_negative(float x) {
+// e^x - 1 for x <= 88 (beyond, that of 88).
+CNNCORE_HD float exponential_minus_1(float x) {
   std::int32_t n;
-  const float p = detail::reduced_expm1(clamp(x, -87.0f, 0.0f), n);
+  const float p = detail::reduced_expm1(clamp(x, -87.0f, 88.0f), n);
   const float s = detail::power_of_two(n);
   return s * p + (s - 1.0f);
 }
-CNNCORE_HD double expm1_negative(double x) {
-  return ::expm1(clamp(x, -1e300, 0.0));
-}
+CNNCORE_HD double exponential_minus_1(double x) { return ::expm1(x); }
 
 // log(1 + e) for 0 <= e <= 1, as 2 artanh(e / (2 + e)); minimax fit, relative error 4e-9.
 CNNCORE_HD float log1p_unit(float e) {
@@ -98,7 +96,7 @@ CNNCORE_HD double log1p_unit(double e) {
 }
 
 CNNCORE_HD float hyperbolic_tangent(float x) {
-  const float m = expm1_negative(-2.0f * absolute(x));
+  const float m = exponential_minus_1(-2.0f * absolute(x));
   const float t = -m / (2.0f + m);
   return x < 0.0f ? -t : t;
 }
