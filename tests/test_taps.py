@@ -1,4 +1,4 @@
-"""Coordinate rules against slow definitions: one output position, one sample, one pixel at a time."""
+"""Coordinate rules against slow definitions: one position, one sample, one pixel at a time."""
 
 from __future__ import annotations
 
@@ -234,7 +234,7 @@ def test_samples_of_roi_align(case, ratio, aligned):
         dense = found[axis].dense()
         for k, box in enumerate(boxes):
             low, high = (box[c - axis] * scale - (0.5 if aligned else 0.0) for c in (2, 4))
-            # the extent is taken before the half pixel is subtracted: the same number, less rounding
+            # the extent before the half pixel is subtracted: the same number, less rounding
             extent = box[4 - axis] * scale - box[2 - axis] * scale
             extent = extent if aligned else max(extent, 1.0)
             count = ratio if ratio > 0 else math.ceil(extent / output[axis])
@@ -304,7 +304,9 @@ def test_halves_are_rounded_away_from_zero():
 )
 def test_a_bad_box_is_named(box, image, rule):
     good = [0, 0, 0, 1, 1]
-    with pytest.raises(ArgumentError, match=rf"boxes\[2\] \({image}\): expected .*{rule}") as caught:
+    with pytest.raises(
+        ArgumentError, match=rf"boxes\[2\] \({image}\): expected .*{rule}"
+    ) as caught:
         RoiGrid.make([good, good, box, good], 2, 1.0, 2)
     assert str([float(v) for v in box]) in str(caught.value)
 
