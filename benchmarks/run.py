@@ -25,7 +25,7 @@ import torch.nn.functional as F
 import cnncore
 from cnncore import kernels
 from cnncore.geometry import Window2d
-from cnncore.inspect import cpu_name
+from cnncore.inspect import machine
 
 PAUSE = 0.01  # seconds in which a peer's spinning threads go to sleep
 RESULTS = Path(__file__).parent / "results"
@@ -158,7 +158,7 @@ def main() -> None:
     torch.set_num_threads(cnncore.get_num_threads())
     cases = [c for c in conv_cases() + other_cases() if options.only in c.name]
     lines = [
-        f"# {cpu_name()}, {cnncore.get_num_threads()} threads",
+        f"# {machine()}",
         "",
         f"{datetime.date.today()}, cnncore {cnncore.__version__}, PyTorch {torch.__version__} "
         f"(contiguous NCHW), NumPy {np.__version__}; medians of {options.rounds} interleaved rounds, "
@@ -177,7 +177,7 @@ def main() -> None:
         print(lines[-1], flush=True)
     if not options.only:
         RESULTS.mkdir(exist_ok=True)
-        name = re.sub(r"[^a-z0-9]+", "-", cpu_name().lower()).strip("-")
+        name = re.sub(r"[^a-z0-9]+", "-", machine().lower()).strip("-")
         path = RESULTS / f"{name}.md"
         path.write_text("\n".join(lines) + "\n", encoding="utf-8")
         print(f"written to {path.relative_to(Path.cwd())}")

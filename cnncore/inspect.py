@@ -50,6 +50,7 @@ def info() -> str:
         _line("cnncore", f"{cnncore.__version__} ({Path(cnncore.__file__).parent})"),
         _line("Python", f"{platform.python_version()} on {platform.platform()}"),
         _line("NumPy", np.__version__),
+        _line("processor", machine()),
         _line("backend asked for", dispatch.get_backend()),
     ]
     built = native.describe()
@@ -79,6 +80,28 @@ def _kernel_lines() -> Iterator[str]:
             continue
         why = f" ({'; '.join(reasons)})" if reasons else ""
         yield _line(f"  {name}", backend + why)
+
+
+def machine() -> str:
+    """The machine in words, for every figure that depends on it."""
+    threads = native.get_num_threads()
+    isa = native.describe().get("isa", "NumPy")
+    return f"{_cpu_name()}, {threads} thread{'s' * (threads > 1)}, {isa}, {platform.system()}"
+
+
+def _cpu_name() -> str:
+    """The processor's family, model and name where Linux tells (a name alone may be generic)."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    facts = {}
+    for line in lines:
+        name, _, value = line.partition(":")
+        facts.setdefault(name.strip(), value.strip())
+    name = facts.get("model name", platform.machine())
+    numbers = [facts[key] for key in ("cpu family", "model") if key in facts]
+    return f"{name} ({' / '.join(numbers)})" if numbers else name
 
 
 # --- where ----------------------------------------------------------------------------------------

@@ -62,9 +62,10 @@ def _training_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _demo(options: argparse.Namespace) -> int:
+    from cnncore.inspect import machine
     from cnncore.train import demo
 
-    print(f"Training Mask R-CNN on scenes of real digits ({demo.machine()}).")
+    print(f"Training Mask R-CNN on scenes of real digits ({machine()}).")
     print("Ctrl-C stops with what it has; the same command resumes, --fresh starts anew.")
     metrics = demo.run(
         options.output,

@@ -7,7 +7,6 @@ Everything goes to one folder: ``checkpoint.npz`` (so that a run can be stopped 
 from __future__ import annotations
 
 import json
-import platform
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from cnncore.data import Sample, Scenes
 from cnncore.explain.cost import CostTable, record_cost
 from cnncore.explain.matrix import convolution_matrix, draw_matrix_pair
 from cnncore.explain.regions import draw_region, follow_region
-from cnncore.inspect import cpu_name
+from cnncore.inspect import machine
 from cnncore.io import atomic_write
 from cnncore.report import Picture, Report
 from cnncore.train.loop import History, fit
@@ -56,13 +55,6 @@ def run(folder: Path, fresh: bool = False, progress: bool = True, **changes: Any
     report = build_report(task, history, samples, predictions, metrics)
     report.write(folder / "index.html")
     return metrics
-
-
-def machine() -> str:
-    """The machine in words, for every figure that depends on it."""
-    from cnncore import get_num_threads
-
-    return f"{cpu_name()}, {get_num_threads()} threads, {platform.system()}, Python {platform.python_version()}"
 
 
 def build_report(
@@ -113,8 +105,7 @@ def _add_scores(
     for kind in ("box", "mask"):
         table.append((kind, *(f"{scores[f'{kind} {name}']:.3f}" for name in shown)))
     truth = [Objects(s.boxes, s.labels, s.masks) for s in samples]
-    found = [Objects(p.boxes, p.labels, p.masks, p.scores) for p in predictions]
-    per_class = {kind: coco_class_ap(found, truth, kind) for kind in ("boxes", "masks")}
+    per_class = {kind: coco_class_ap(predictions, truth, len(names), kind, 0.5) for kind in ("boxes", "masks")}
     report.add(
         "Scores",
         "Average precision as COCO defines it: AP over IoU 0.50 … 0.95, AP50 at 0.50 alone.",
@@ -189,8 +180,8 @@ def _add_region(report: Report, task: Task, samples: Sequence[Sample]) -> None:
     if sample is None:
         return
     with no_grad():
-        features = task.model.features(images_of([sample]))[0].numpy()
-    stride = sample.image.shape[1] / features.shape[2]
+        features = task.model.backbone(images_of([sample]))[0].numpy()[0]
+    stride = sample.image.shape[1] / features.shape[1]
     followed = follow_region(features, sample.boxes[0], 1 / stride, (7, 7))
     report.add(
         "One region, two ways",

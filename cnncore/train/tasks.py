@@ -87,10 +87,9 @@ def detection_task(recipe: Recipe) -> Task:
 
     def score(predictions: Sequence[Any], samples: Sequence[Sample]) -> dict[str, float]:
         truth = [Objects(s.boxes, s.labels, s.masks) for s in samples]
-        found = [Objects(p.boxes, p.labels, p.masks, p.scores) for p in predictions]
         scores = {}
         for kind in ("boxes", "masks"):
-            for name, value in coco_metrics(found, truth, kind).items():
+            for name, value in coco_metrics(predictions, truth, kind).items():
                 scores[f"{kind.removesuffix('es').removesuffix('s')} {name}"] = value
         return scores
 
@@ -107,18 +106,18 @@ def segmentation_task(recipe: Recipe) -> Task:
     model = models.create("unet", num_classes=11, base=16, depth=4, norm="group")
 
     def logits(samples: Sequence[Sample]) -> Tensor:
-        half = ops.avg_pool2d(images_of(samples), 2)
-        size = samples[0].semantic.shape
-        return ops.interpolate(model(half), size=size, mode="bilinear", align_corners=False)
+        half: Tensor = model(ops.avg_pool2d(images_of(samples), 2))
+        return half
 
     def loss(batch: Sequence[Sample], rng: Rng, progress: float) -> LossTerms:
-        weight = np.ones(11, np.float32)
-        weight[0] = 0.15 + 0.85 * progress**2
-        target = np.stack([sample.semantic for sample in batch])
-        return {"cross_entropy": ops.cross_entropy(logits(batch), target, weight=weight)}
+        weights = np.ones(11, np.float32)
+        weights[0] = 0.15 + 0.85 * progress**2
+        terms: LossTerms = model.loss(logits(batch), batch, class_weights=weights)
+        return terms
 
     def predict(samples: Sequence[Sample]) -> list[Any]:
-        return list(logits(samples).numpy().argmax(axis=1))
+        labels: list[Any] = model.decode(logits(samples), samples[0].semantic.shape)
+        return labels
 
     def score(predictions: Sequence[Any], samples: Sequence[Sample]) -> dict[str, float]:
         confusion = np.zeros((11, 11), np.int64)
