@@ -51,7 +51,7 @@ class Function:
     _keep_inputs: tuple[Optional[int], ...] = ()
     _keep_outputs: tuple[int, ...] = ()
     _arrays: tuple[Array, ...] = ()
-    _kept: Optional[list[Optional[_Kept]]] = None
+    _kept: Optional[list[_Kept | None]] = None
     _released = False
 
     @property
@@ -106,34 +106,38 @@ class Function:
 
     # The call.
 
-    def __call__(self, *inputs: Optional[Tensor]) -> Any:
+    def __call__(self, *inputs: Tensor | None) -> Any:
+        state, watched = modes.state, events.observers
         arrays = [None if t is None else t.data for t in inputs]
-        wants = tuple(t is not None and t.requires_grad for t in inputs)
-        record = modes.is_grad_enabled() and any(wants)
-        self.needs = wants if record else (False,) * len(inputs)
-        if modes.is_anomaly_enabled():
+        wants = tuple([t is not None and t.requires_grad for t in inputs])
+        record = state.grad_enabled and True in wants
+        self.needs = wants if record else (False,) * len(wants)
+        if state.anomaly:
             self.line = user_line()
-        if events.observers:
+        if watched:
             events.emit("before_forward", self, inputs)
         results = self.forward(*arrays)
-        single = not isinstance(results, tuple)
-        results = (results,) if single else results
-        self.shapes = tuple(y.shape for y in results)
+        single = type(results) is not tuple
+        if single:
+            results = (results,)
+        self.shapes = tuple([y.shape for y in results])
         if record:
-            self.edges = tuple(t.edge if w else None for t, w in zip(inputs, wants))  # type: ignore[union-attr]
+            self.edges = tuple([t.edge if w else None for t, w in zip(inputs, wants, strict=True)])  # type: ignore[union-attr]
             outputs = tuple(
-                Tensor._result(y, self, index if y.dtype.kind == "f" else None)
-                for index, y in enumerate(results)
+                [
+                    Tensor._result(y, self, i if y.dtype.kind == "f" else None)
+                    for i, y in enumerate(results)
+                ]
             )
             self._kept = [None if i is None else _Kept(inputs[i]) for i in self._keep_inputs]
             self._kept += [_Kept(outputs[i], self, i) for i in self._keep_outputs]
             self._kept += [_Kept(array) for array in self._arrays]
         else:
-            outputs = tuple(Tensor._result(y, None, None) for y in results)
+            outputs = tuple([Tensor._result(y, None, None) for y in results])
         self._arrays = ()
-        if modes.is_anomaly_enabled():
+        if state.anomaly:
             self._refuse_nonfinite(arrays, results)
-        if events.observers:
+        if watched:
             events.emit("after_forward", self, inputs, outputs)
         return outputs[0] if single else outputs
 
@@ -180,12 +184,14 @@ def _sample(array: Array, nbytes: int = 0) -> bytes:
     GPU arrays are not sampled: that would wait for the device at every op.  ``nbytes`` is the size
     of an earlier sample of the same array, to be taken in the same way.
     """
-    if not isinstance(array, np.ndarray):
+    if type(array) is not np.ndarray:
         return b""
-    flat = array.reshape(-1) if array.flags.c_contiguous else array.ravel(order="K")
-    everything = nbytes == array.nbytes if nbytes else modes.is_anomaly_enabled()
-    step = 1 if everything or array.size <= SAMPLED else array.size // SAMPLED
-    return flat[::step].tobytes()
+    size = array.size
+    everything = nbytes == array.nbytes if nbytes else modes.state.anomaly
+    if everything or size <= SAMPLED:
+        return array.tobytes()
+    flat = array.reshape(-1) if array.flags.c_contiguous else array.flat
+    return flat[:: size // SAMPLED].tobytes()  # type: ignore[no-any-return]
 
 
 def is_finite(array: Array) -> bool:

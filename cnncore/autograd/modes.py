@@ -12,27 +12,27 @@ class _State(threading.local):
     anomaly = False
 
 
-_state = _State()
+state = _State()
 
 
 def is_grad_enabled() -> bool:
     """Whether ops record what backward needs."""
-    return _state.grad_enabled
+    return state.grad_enabled
 
 
 def is_anomaly_enabled() -> bool:
     """Whether every op's result and gradient is searched for NaN and Inf."""
-    return _state.anomaly
+    return state.anomaly
 
 
 @contextlib.contextmanager
 def set_grad_enabled(enabled: bool) -> Iterator[None]:
     """Record the graph, or do not, inside a ``with`` block or a decorated function."""
-    before, _state.grad_enabled = _state.grad_enabled, enabled
+    before, state.grad_enabled = state.grad_enabled, enabled
     try:
         yield
     finally:
-        _state.grad_enabled = before
+        state.grad_enabled = before
 
 
 def no_grad() -> contextlib._GeneratorContextManager[None]:
@@ -52,8 +52,8 @@ def detect_anomaly() -> Iterator[None]:
     Also compares *every* value kept for backward, not a sample, when it is used again.  Slow: for
     looking for a fault.
     """
-    before, _state.anomaly = _state.anomaly, True
+    before, state.anomaly = state.anomaly, True
     try:
         yield
     finally:
-        _state.anomaly = before
+        state.anomaly = before

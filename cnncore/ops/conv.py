@@ -152,8 +152,9 @@ def conv_transpose2d(
 
     Shapes: x ``(N, O, OH, OW)``, weight ``(O, C/groups, KH, KW)``, bias ``(C,)``; result ``(N, C, H, W)``,
     ``H = (OH − 1)·sh − top − bottom + dh·(KH − 1) + 1 + output_padding``.  Several H give the same OH;
-    ``output_padding`` (smaller than the stride or the dilation) or ``output_size`` chooses one, and
-    the error of a wrong ``output_size`` lists the candidates.
+    ``output_padding`` (smaller than the stride; PyTorch also takes what is smaller than the
+    dilation, which adds rows that no window reaches) or ``output_size`` chooses one, and the error
+    of a wrong ``output_size`` lists the candidates.
 
     Kept for backward: x if the weight wants a gradient, the weight if x does.
 
@@ -175,10 +176,9 @@ def conv_transpose2d(
     else:
         extra = as_pair("output_padding", output_padding, 0)
         for axis in (0, 1):
-            limit = max(window.stride[axis], window.dilation[axis])
-            if extra[axis] >= limit:
+            if extra[axis] >= window.stride[axis]:
                 raise ArgumentError(
-                    "output_padding", f"less than stride or dilation ({limit})", extra[axis]
+                    "output_padding", f"less than the stride ({window.stride[axis]})", extra[axis]
                 )
         size = window.transposed_size(plane, extra)
     if min(size) < 1:

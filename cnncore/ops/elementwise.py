@@ -106,7 +106,7 @@ class Div(_Binary):
 
     def forward(self, x: Array, y: Array) -> Array:
         self.keep_input(0 if self.needs[1] else None, 1)
-        return self._ufunc("true_divide", x, y)
+        return self._ufunc("divide", x, y)
 
     def backward(self, gz: Tensor) -> Gradients:
         x, y = self.kept()

@@ -10,7 +10,7 @@ from typing import Any
 
 from cnncore import kernels
 from cnncore.autograd import Function, Tensor
-from cnncore.errors import ArgumentError, DTypeError, ShapeError
+from cnncore.errors import ArgumentError, ShapeError
 from cnncore.kernels.dispatch import array_module
 from cnncore.ops.arguments import as_tensor, float_tensor
 from cnncore.ops.elementwise import add, exp, log, mul, neg, sqrt, sub, where
@@ -45,6 +45,8 @@ def sum(x: Any, dim: Any = None, keepdim: bool = False) -> Tensor:
     """
     x = as_tensor("x", x)
     axes = axes_of("dim", dim, x.ndim)
+    if x.dtype.kind != "f":  # counting: outside the graph
+        return Tensor(x.data.sum(axes, keepdims=keepdim))
     return apply(spread_map(_reduced(x.shape, axes, keepdim), x.shape, axes).T, x)
 
 
@@ -97,9 +99,7 @@ def amax(x: Any, dim: Any = None, keepdim: bool = False) -> Tensor:
     >>> x.grad.numpy()
     array([0.5, 0. , 0.5], dtype=float32)
     """
-    x = as_tensor("x", x)
-    if x.dtype.kind not in "fiu":
-        raise DTypeError("x", "numbers", str(x.dtype))
+    x = float_tensor("x", x)
     axes = axes_of("dim", dim, x.ndim)
     _count(x, axes, "maximum")
     return reshape(Amax(axes)(x), _reduced(x.shape, axes, keepdim))
