@@ -10,13 +10,15 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+from collections.abc import Callable, Iterator
 from types import ModuleType
-from typing import Any, Callable, Iterator, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
-from cnncore.errors import ArgumentError, BackendError, require
+from cnncore.errors import ArgumentError, BackendError
 from cnncore.kernels import array, checks, contract, cuda, native
+from cnncore.kernels.array.modules import array_module as array_module
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -121,13 +123,6 @@ def dispatched(declaration: F) -> F:
 def on_device(x: Any) -> bool:
     """Whether an array lives on a GPU (is CuPy's)."""
     return not isinstance(x, np.ndarray) and hasattr(x, "__cuda_array_interface__")
-
-
-def array_module(x: Any) -> Any:
-    """``numpy`` or ``cupy``, whichever made the array."""
-    if on_device(x):
-        return require("cupy", "cuda13")
-    return np
 
 
 KERNELS: dict[str, Callable[..., Any]] = {

@@ -7,7 +7,8 @@ only taken of numbers that are not positive, so nothing overflows where f itself
 from __future__ import annotations
 
 import math
-from typing import Any, Callable, Optional, Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from cnncore.kernels.array.modules import Array, Module, array_module, finish, native, quiet
 
@@ -256,7 +257,7 @@ KINDS: dict[str, Callable[..., Any]] = {
 
 @quiet
 def pointwise(
-    x: Array, kind: str, params: Sequence[float] = (), order: int = 0, scale: Optional[Array] = None
+    x: Array, kind: str, params: Sequence[float] = (), order: int = 0, scale: Array | None = None
 ) -> Array:
     """See ``contract.pointwise``."""
     xp = array_module(x)

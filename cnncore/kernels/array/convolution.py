@@ -8,7 +8,7 @@ variants do the same without the column matrix: one product per kernel position.
 
 from __future__ import annotations
 
-from typing import Iterator, Optional
+from collections.abc import Iterator
 
 from cnncore.geometry import Pair, Window2d
 from cnncore.kernels.array.modules import Array, array_module, finish, native, quiet
@@ -24,7 +24,7 @@ def matmul(a: Array, b: Array) -> Array:
 
 
 def padded(x: Array, window: Window2d, output_size: Pair) -> Array:
-    """``x`` with zeros around it: exactly the rows and columns that ``output_size`` windows touch."""
+    """``x`` with zeros around it: the rows and columns that the windows touch."""
     xp = array_module(x)
     height, width = (window.stride[a] * (output_size[a] - 1) + window.extent[a] for a in (0, 1))
     top, left = window.padding[0][0], window.padding[1][0]
@@ -36,7 +36,7 @@ def padded(x: Array, window: Window2d, output_size: Pair) -> Array:
 
 
 def cropped(plane: Array, size: Pair, window: Window2d) -> Array:
-    """The transpose of ``padded``: the part of ``plane`` that lies on the image, zeros elsewhere."""
+    """The transpose of ``padded``: the part of ``plane`` on the image, else zeros."""
     xp = array_module(plane)
     top, left = window.padding[0][0], window.padding[1][0]
     x = xp.zeros((*plane.shape[:2], *size), plane.dtype)
@@ -84,7 +84,7 @@ def col2im(cols: Array, size: Pair, window: Window2d) -> Array:
 def conv2d(
     x: Array,
     weight: Array,
-    bias: Optional[Array],
+    bias: Array | None,
     window: Window2d,
     groups: int = 1,
     algorithm: str = "auto",
@@ -111,7 +111,7 @@ def conv2d(
 def conv_transpose2d(
     y: Array,
     weight: Array,
-    bias: Optional[Array],
+    bias: Array | None,
     size: Pair,
     window: Window2d,
     groups: int = 1,
@@ -180,7 +180,7 @@ def _join_images(xp: Array, a: Array) -> Array:
     return xp.ascontiguousarray(a.transpose(1, 2, 0, 3)).reshape(groups, rows, images * length)
 
 
-def _with_bias(y: Array, bias: Optional[Array]) -> Array:
+def _with_bias(y: Array, bias: Array | None) -> Array:
     if bias is not None:
         y += native(bias)[None, :, None, None]
     return y

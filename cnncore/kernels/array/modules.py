@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import importlib
-from typing import Any, Callable, Iterator, TypeVar
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -17,7 +18,7 @@ CHUNK = 2**22
 
 
 def array_module(x: Array) -> Module:
-    """The module whose functions serve ``x``: NumPy for its arrays, else the one that made ``x``."""
+    """The module whose functions serve ``x``: NumPy, or the one that made ``x``."""
     if isinstance(x, (np.ndarray, np.generic)):
         return np
     return importlib.import_module(type(x).__module__.partition(".")[0])

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Optional
-
 from cnncore.kernels.array.modules import Array, array_module, native, quiet
 
 
@@ -11,7 +9,7 @@ from cnncore.kernels.array.modules import Array, array_module, native, quiet
 def sgd_update(
     param: Array,
     grad: Array,
-    velocity: Optional[Array],
+    velocity: Array | None,
     lr: float,
     momentum: float = 0.0,
     dampening: float = 0.0,

@@ -6,8 +6,6 @@ transposed taps, and a sum of regions into their images.
 
 from __future__ import annotations
 
-from typing import Optional
-
 import numpy as np
 
 from cnncore.kernels.array.modules import (
@@ -88,7 +86,7 @@ def every_region(taps: Taps, regions: int) -> Taps:
 
 @quiet
 def resample(
-    x: Array, image: Optional[Array], rows: Taps, cols: Taps, position_sensitive: bool = False
+    x: Array, image: Array | None, rows: Taps, cols: Taps, position_sensitive: bool = False
 ) -> Array:
     """See ``contract.resample``."""
     xp = array_module(x)
@@ -108,7 +106,7 @@ def resample(
 @quiet
 def resample_adjoint(
     gy: Array,
-    image: Optional[Array],
+    image: Array | None,
     rows: Taps,
     cols: Taps,
     images: int,
@@ -126,7 +124,7 @@ def resample_adjoint(
     for part in chunks(gy.shape[0], gx[:1].size):
         by_col = apply_taps(xp, gy[part], of_regions(back_cols, part), 3)
         planes = apply_taps(xp, by_col, of_regions(back_rows, part), 2)
-        for plane, n in zip(planes, to_host(image[part]).tolist()):
+        for plane, n in zip(planes, to_host(image[part]).tolist(), strict=True):
             gx[n] += plane
     return gx
 
@@ -147,14 +145,12 @@ def _single_bins(taps: Taps, regions: int, bins: int, along_rows: bool) -> Taps:
     return Taps(taps.size, index, weight, count)
 
 
-def _single_images(xp: Module, image: Optional[Array], regions: int, bins: int) -> Array:
+def _single_images(xp: Module, image: Array | None, regions: int, bins: int) -> Array:
     first = xp.arange(regions) if image is None else native(image)
     return (first[:, None] * bins + xp.arange(bins)[None, :]).reshape(-1)
 
 
-def _resample_sensitive(
-    xp: Module, x: Array, image: Optional[Array], rows: Taps, cols: Taps
-) -> Array:
+def _resample_sensitive(xp: Module, x: Array, image: Array | None, rows: Taps, cols: Taps) -> Array:
     images, channels, height, width = x.shape
     ph, pw = rows.length, cols.length
     regions = images if image is None else image.shape[0]
@@ -172,7 +168,7 @@ def _resample_sensitive(
 
 
 def _adjoint_sensitive(
-    xp: Module, gy: Array, image: Optional[Array], rows: Taps, cols: Taps, images: int
+    xp: Module, gy: Array, image: Array | None, rows: Taps, cols: Taps, images: int
 ) -> Array:
     regions, outputs, ph, pw = gy.shape
     gx = resample_adjoint(
