@@ -61,6 +61,9 @@ sanitize: $(VENV)/.ready-dev
 	    -DCNNCORE_SANITIZE=$(SANITIZERS) -DCNNCORE_OUTPUT_DIR=$(abspath $(SANITIZE))/site/cnncore >/dev/null
 	$(VENV)/bin/ninja -C $(SANITIZE)/build --quiet
 	tar -C cnncore --exclude='*.so' --exclude=__pycache__ -cf - . | tar -C $(SANITIZE)/site/cnncore -xf -
+	printf '%s\n' 'import sys' \
+	    'sys.meta_path[:] = [f for f in sys.meta_path if not type(f).__name__.startswith("ScikitBuild")]' \
+	    > $(SANITIZE)/site/sitecustomize.py
 	LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libubsan.so)" \
 	    ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
 	    PYTHONPATH=$(abspath $(SANITIZE))/site $(VENV)/bin/pytest -q -n 2 tests/kernels tests/native $(ARGS)

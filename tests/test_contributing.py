@@ -18,6 +18,12 @@ from cnncore.kernels import native
 ROOT = Path(__file__).resolve().parents[1]
 BLOCK = re.compile(r"^```\w+ (file=[^\n]+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
+# An editable install puts a finder in front of sys.path: without this, the copy would not be seen.
+PREFER_THE_COPY = """
+import sys
+sys.meta_path[:] = [f for f in sys.meta_path if not type(f).__name__.startswith("ScikitBuild")]
+"""
+
 
 @dataclass(frozen=True)
 class Block:
@@ -92,7 +98,8 @@ def test_the_example_builds_and_passes_its_test(tmp_path: Path) -> None:
         f"-DPython_EXECUTABLE={sys.executable}", f"-DCNNCORE_OUTPUT_DIR={tmp_path / 'cnncore'}",
     )  # fmt: skip
     run(cmake, "--build", "build", "--parallel", "2")
-    code = "import cnncore; print(cnncore.__file__)"
+    (tmp_path / "sitecustomize.py").write_text(PREFER_THE_COPY, encoding="utf-8")
+    code = f"import cnncore; assert cnncore.__file__.startswith({str(tmp_path)!r}), cnncore.__file__"
     run(sys.executable, "-c", code, PYTHONPATH=str(tmp_path))
     tests = [block.file for block in blocks() if block.file.startswith("tests/")]
     run(

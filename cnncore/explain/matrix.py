@@ -77,7 +77,10 @@ def convolution_matrix(
 def draw_matrix_pair(pair: ConvolutionMatrix, title: str = "") -> Any:
     """``A`` beside ``Aᵀ`` as a matplotlib figure, equal weights in equal colours."""
     plt = require("matplotlib.pyplot", "vision")
-    figure, axes = plt.subplots(1, 2, figsize=(11, 5.2), layout="constrained")
+    rows, columns = pair.matrix.shape
+    figure, axes = plt.subplots(
+        1, 2, figsize=(12, 6), layout="constrained", width_ratios=(columns, rows)
+    )
     limit = float(np.abs(pair.matrix).max()) or 1.0
     sides = (
         ("A: convolution", pair.matrix, "input pixel (c, h, w)", "output pixel (o, i, j)"),

@@ -90,7 +90,12 @@ def draw_region(followed: FollowedRegion) -> Any:
         axis.add_patch(
             plt.Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, color="white", linewidth=2.5)
         )
-        axis.set(xlim=(left - 2.5, right + 1.5), ylim=(bottom + 1.5, top - 2.5), title=title)
+        height, width = f.plane.shape
+        axis.set(
+            xlim=(max(left - 2, 0) - 0.5, min(right + 2, width) - 0.5),
+            ylim=(min(bottom + 2, height) - 0.5, max(top - 2, 0) - 0.5),
+            title=title,
+        )
     for row in zip(f.rows.start[0], f.rows.end[0], strict=True):
         for col in zip(f.cols.start[0], f.cols.end[0], strict=True):
             corner = (col[0] - 0.5, row[0] - 0.5)
