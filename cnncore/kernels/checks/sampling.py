@@ -52,7 +52,8 @@ def _image(image: Array, images: int, beside: Array) -> int:
 
 def _axis(argument: str, table: Any, kind: type, size: int, regions: int) -> None:
     """Taps or bins of one axis: their type, the axis they are made for, the number of regions."""
-    if type(table) is not kind:
+    made_for_it = isinstance(table, kind)  # a name, so that the type checker does not narrow to it
+    if not made_for_it:
         raise ArgumentError(argument, f"{kind.__name__} from cnncore.taps", type(table).__name__)
     if isinstance(table, Taps):
         _taps(argument, table)
