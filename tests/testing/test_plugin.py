@@ -17,7 +17,7 @@ INSTALLED = any(e.value == "cnncore.testing.plugin" for e in entry_points(group=
 
 @pytest.fixture
 def session(tmp_path):
-    """``session(code, *options)``: the output of pytest on a file with this code, and its status."""
+    """``session(code, *options)``: what pytest prints for a file with this code, its status."""
 
     def run(code, *options):
         (tmp_path / "test_it.py").write_text(code)
