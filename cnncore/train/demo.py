@@ -22,7 +22,7 @@ from cnncore.explain.regions import draw_region, follow_region
 from cnncore.inspect import machine
 from cnncore.io import atomic_write
 from cnncore.report import Picture, Report
-from cnncore.train.loop import History, fit
+from cnncore.train.loop import History, fit, total_loss
 from cnncore.train.plots import draw_class_scores, draw_losses, prediction_sheet
 from cnncore.train.tasks import Task, held_out, images_of, make_task
 from cnncore.vision.metrics import Objects, coco_class_ap
@@ -146,11 +146,7 @@ def measure_cost(task: Task, batch: Sequence[Sample]) -> CostTable:
     """The cost table of one training step (the second one: the first pays for memory)."""
 
     def step() -> None:
-        terms = task.loss(batch, np.random.default_rng(0), 1.0)
-        total, *others = terms.values()
-        for term in others:
-            total = total + term
-        total.backward()
+        total_loss(task.loss(batch, np.random.default_rng(0), 1.0)).backward()
         task.model.zero_grad()
 
     step()

@@ -160,12 +160,19 @@ def _step(
             f"step {step}: the loss is not finite ({values}); try: a lower learning rate, "
             "or cnncore.detect_anomaly() to see where it first appears"
         )
-    total = sum(terms.values(), start=Tensor(np.zeros((), np.float32)))
     optimizer.zero_grad()
-    total.backward()
+    total_loss(terms).backward()
     clip_grad_norm(model.parameters(), clip_norm)
     optimizer.step()
     return values
+
+
+def total_loss(terms: LossTerms) -> Tensor:
+    """The sum of the terms."""
+    total, *others = terms.values()
+    for term in others:
+        total = total + term
+    return total
 
 
 def _progress_text(history: History, batch_size: int) -> str:
