@@ -52,8 +52,8 @@ class Sequential(ModuleList):
     def __init__(self, *modules: Module | Mapping[str, Module]) -> None:
         super().__init__()
         if len(modules) == 1 and isinstance(modules[0], Mapping):
-            for name, module in modules[0].items():
-                self._add(name, module)
+            for name, named in modules[0].items():
+                self._add(name, named)
             return
         for module in modules:
             self.append(module)  # type: ignore[arg-type]

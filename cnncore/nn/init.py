@@ -74,12 +74,18 @@ def _fill(tensor: T, values: Any) -> T:
 
 def uniform_(tensor: T, low: float = 0.0, high: float = 1.0, rng: Rng | None = None) -> T:
     """Uniform in ``low..high``."""
-    return _fill(tensor, (rng or _generator).uniform(low, high, tensor.shape))
+    values = (rng or _generator).random(tensor.shape, tensor.dtype)
+    values *= high - low
+    values += low
+    return _fill(tensor, values)
 
 
 def normal_(tensor: T, mean: float = 0.0, std: float = 1.0, rng: Rng | None = None) -> T:
     """Normal with the given mean and standard deviation."""
-    return _fill(tensor, (rng or _generator).normal(mean, std, tensor.shape))
+    values = (rng or _generator).standard_normal(tensor.shape, tensor.dtype)
+    values *= std
+    values += mean
+    return _fill(tensor, values)
 
 
 def constant_(tensor: T, value: float) -> T:

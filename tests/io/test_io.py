@@ -74,7 +74,9 @@ def test_objects_are_neither_written_nor_read(tmp_path: Path) -> None:
         io.load(tmp_path / "b.npz")
 
 
-@pytest.mark.parametrize(("name", "message"), [("a.pth", "pickle"), ("a.pt", "pickle"), ("a", "end")])
+@pytest.mark.parametrize(
+    ("name", "message"), [("a.pth", "pickle"), ("a.pt", "pickle"), ("a", "end")]
+)
 def test_other_suffixes_are_refused(tmp_path: Path, name: str, message: str) -> None:
     with pytest.raises(ArgumentError, match=message):
         io.load(tmp_path / name)
@@ -93,9 +95,14 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
 def test_an_exception_while_writing_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     target = tmp_path / "a.bin"
     target.write_bytes(b"old")
-    with pytest.raises(RuntimeError), io.atomic_write(target) as file:
-        file.write(b"half of the new")
-        raise RuntimeError
+
+    def interrupted() -> None:
+        with io.atomic_write(target) as file:
+            file.write(b"half of the new")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     assert target.read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["a.bin"]
 
@@ -132,7 +139,9 @@ def make() -> tuple[nn.Module, optim.Optimizer]:
     return model, optim.AdamW(model.parameters(), lr=0.01)
 
 
-def train(model: nn.Module, optimizer: optim.Optimizer, rng: np.random.Generator, steps: int) -> None:
+def train(
+    model: nn.Module, optimizer: optim.Optimizer, rng: np.random.Generator, steps: int
+) -> None:
     for _ in range(steps):
         x = rng.normal(size=(4, 3)).astype(np.float32)
         optimizer.zero_grad()

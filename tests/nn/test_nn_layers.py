@@ -51,7 +51,7 @@ def test_every_line_of_the_table_names_an_op_and_arguments_it_has(layer) -> None
 
 
 def test_a_wrong_setting_names_the_layer_and_its_settings() -> None:
-    with pytest.raises(ArgumentError, match="LeakyReLU.*negative_slope"):
+    with pytest.raises(ArgumentError, match=r"LeakyReLU.*negative_slope"):
         nn.LeakyReLU(slope=1)
     with pytest.raises(ArgumentError, match="MaxPool2d"):
         nn.MaxPool2d()
@@ -79,7 +79,7 @@ def test_transposed_convolution_settings_reach_the_op() -> None:
 
 
 def test_channels_that_groups_do_not_divide_are_refused() -> None:
-    with pytest.raises(ArgumentError, match="out_channels.*multiple of groups"):
+    with pytest.raises(ArgumentError, match=r"out_channels.*multiple of groups"):
         nn.Conv2d(4, 5, 1, groups=2)
     with pytest.raises(ArgumentError, match="multiple of num_groups"):
         nn.GroupNorm(3, 4)

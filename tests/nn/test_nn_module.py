@@ -184,9 +184,7 @@ def test_observers_see_modules_entered_and_left_in_order_also_on_errors() -> Non
 
 def test_repr_is_the_tree() -> None:
     shown = repr(Sequential(Linear(2, 3), ReLU()))
-    assert shown == (
-        "Sequential(\n  0: Linear(in_features=2, out_features=3)\n  1: ReLU()\n)"
-    )
+    assert shown == ("Sequential(\n  0: Linear(in_features=2, out_features=3)\n  1: ReLU()\n)")
 
 
 def test_a_forgotten_forward_names_the_class() -> None:

@@ -325,10 +325,10 @@ class RoiHeads(Module):
         if len(regions):
             labels = np.concatenate([f.labels for f in found])[order]
             grids[order] = ops.sigmoid(self.masks(features, regions, labels + 1)).numpy()
-        ends = np.cumsum([len(f.boxes) for f in found])[:-1]
+        ends = np.cumsum([len(f.boxes) for f in found])
         return [
-            paste_masks(grid, f.boxes, size, threshold)
-            for grid, f, size in zip(np.split(grids, ends), found, image_sizes, strict=True)
+            paste_masks(grids[end - len(f.boxes) : end], f.boxes, size, threshold)
+            for end, f, size in zip(ends, found, image_sizes, strict=True)
         ]
 
 
