@@ -76,13 +76,14 @@ void Axis<T>::forward(const TapsView& taps, index_t g) {
     count_.push_back(static_cast<std::int32_t>(taps.count[taps.row(g, p)]));
     group.taps = max_of(group.taps, count_.back());
   }
-  for (index_t t = 0; t < group.taps; ++t)
-    for (index_t p = 0; p < taps.length; ++p) {
-      const index_t row = taps.row(g, p);
-      const bool valid = t < taps.count[row];
-      index_.push_back(static_cast<std::int32_t>(valid ? taps.index[row * taps.taps + t] - group.low
-                                                       : group.span));
-      weight_.push_back(valid ? static_cast<T>(taps.weight[row * taps.taps + t]) : T(0));
+  group.pitch = round_up(group.length, kAxisBlock);
+  const std::size_t start = add_slots(group);
+  for (index_t p = 0; p < taps.length; ++p)
+    for (index_t t = 0; t < taps.count[taps.row(g, p)]; ++t) {
+      const index_t at = taps.row(g, p) * taps.taps + t;
+      const std::size_t slot = start + static_cast<std::size_t>(t * group.pitch + p);
+      index_[slot] = static_cast<std::int32_t>(taps.index[at] - group.low);
+      weight_[slot] = static_cast<T>(taps.weight[at]);
     }
 }
 
@@ -106,17 +107,29 @@ void Axis<T>::transpose(const TapsView& taps, index_t g) {
   each_tap([&](index_t, std::size_t i, double) {
     group.taps = max_of(group.taps, ++count_[counts + i]);
   });
-  const std::size_t start = index_.size();
-  const std::size_t slots = static_cast<std::size_t>(checked_product(group.taps, group.length));
-  index_.resize(start + slots, static_cast<std::int32_t>(group.span));
-  weight_.resize(start + slots, T(0));
+  group.pitch = round_up(group.length, kAxisBlock);
+  const std::size_t start = add_slots(group);
   for (index_t i = 0; i < group.length; ++i) count_[counts + static_cast<std::size_t>(i)] = 0;
   each_tap([&](index_t p, std::size_t i, double weight) {
     const auto t = static_cast<std::size_t>(count_[counts + i]++);
-    const std::size_t slot = start + t * static_cast<std::size_t>(group.length) + i;
+    const std::size_t slot = start + t * static_cast<std::size_t>(group.pitch) + i;
     index_[slot] = static_cast<std::int32_t>(p);
     weight_[slot] = static_cast<T>(weight);
   });
+}
+
+// Room for the taps of a group: nothing but the zero slot, and slot 0 in the padding.
+template <class T>
+std::size_t Axis<T>::add_slots(const AxisGroup<T>& group) {
+  const std::size_t start = index_.size();
+  const std::size_t slots =
+      start + static_cast<std::size_t>(checked_product(group.taps, group.pitch));
+  index_.resize(slots, static_cast<std::int32_t>(group.span));
+  weight_.resize(slots, T(0));
+  for (index_t t = 0; t < group.taps; ++t)
+    for (index_t p = group.length; p < group.pitch; ++p)
+      index_[start + static_cast<std::size_t>(t * group.pitch + p)] = 0;
+  return start;
 }
 
 // Finds the layouts that need no indices.
@@ -129,13 +142,15 @@ void Axis<T>::recognise(AxisGroup<T>& group) {
   bool uniform = true;
   for (index_t t = 0; t < group.taps; ++t)
     for (index_t p = 1; p < n; ++p)
-      uniform = uniform && group.weight[t * n + p] == group.weight[t * n];
+      uniform = uniform && group.weight[t * group.pitch + p] == group.weight[t * group.pitch];
   if (!uniform) return;
   const index_t step = group.index[1] - group.index[0];
-  bool steps = step > 0, repeats = group.taps == 1 && n == 2 * group.span;
+  // only the steps that the loops know
+  bool steps = (step == 1 && (group.taps == 1 || group.taps == 3)) || (step == 2 && group.taps == 2);
+  bool repeats = group.taps == 1 && n == 2 * group.span;
   for (index_t p = 0; p < n && (steps || repeats); ++p) {
     for (index_t t = 0; t < group.taps; ++t)
-      steps = steps && group.index[t * n + p] == group.index[t * n] + step * p;
+      steps = steps && group.index[t * group.pitch + p] == group.index[t * group.pitch] + step * p;
     repeats = repeats && group.index[p] == p / 2;
   }
   group.step = steps ? step : 0;

@@ -1,6 +1,7 @@
 // Taps along one axis, checked and brought into the form that the loops of resampling read.
 #pragma once
 
+#include <cstddef>
 #include <vector>
 
 #include "cnncore/taps.h"
@@ -18,12 +19,15 @@ class Axis {
   const AxisGroup<T>& group_of(index_t region) const {
     return groups_[groups_.size() == 1 ? 0 : static_cast<std::size_t>(region)];
   }
-  index_t widest() const { return widest_; }       // the largest span
+  // Elements of a line that holds any group's span, the zero slot and whole vectors.
+  index_t line() const { return round_up(widest_ + 1, 2 * kAxisBlock); }
+  index_t widest() const { return widest_; }  // the largest span
   double mean_work() const { return mean_work_; }  // multiply-adds of an average group
 
  private:
   void forward(const TapsView& taps, index_t g);
   void transpose(const TapsView& taps, index_t g);
+  std::size_t add_slots(const AxisGroup<T>& group);
   void recognise(AxisGroup<T>& group);
 
   std::vector<AxisGroup<T>> groups_;

@@ -71,8 +71,11 @@ void scatter_add(ArrayView<const T> src, ArrayView<const std::int64_t> index, Ar
       const index_t o = task / tiles, begin = task % tiles * tile;
       const index_t columns = min_of(tile, inner - begin);
       T* to = y.data + o * size * inner + begin;
-      for (index_t a = 0; a < size; ++a)
-        std::memset(to + a * inner, 0, static_cast<std::size_t>(columns) * sizeof(T));
+      if (columns == inner)
+        std::memset(to, 0, static_cast<std::size_t>(size * inner) * sizeof(T));
+      else
+        for (index_t a = 0; a < size; ++a)
+          std::memset(to + a * inner, 0, static_cast<std::size_t>(columns) * sizeof(T));
       for (index_t j = 0; j < rows; ++j) {
         const T* from = src.data + (o * rows + j) * inner + begin;
         const std::int64_t* chosen = index.data + o * steps.outer + j * steps.row;

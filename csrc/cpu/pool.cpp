@@ -9,9 +9,9 @@
 
 namespace cnncore {
 
-CNNCORE_DECLARE_FOR_EACH_ISA(template <class T>
-                             void max_pool_loop(const T* x, const MaxPoolPlan& plan, index_t planes,
-                                                T* y, std::int64_t* winners))
+CNNCORE_DECLARE_FOR_EACH_ISA(
+    template <class T> void max_pool_loop(const T* x, const MaxPoolPlan<T>& plan, index_t planes,
+                                          T* split, T* y, std::int64_t* winners))
 
 namespace {
 
@@ -37,22 +37,23 @@ void max_pool2d(ArrayView<const T> x, const Window2d& window, ArrayView<T> y,
   const index_t height = x[2], width = x[3], out_height = y[2], out_width = y[3];
   check_windows(window.h, height, out_height, "the height");
   check_windows(window.w, width, out_width, "the width");
-  const Scratch<std::int32_t> first_column(out_width);
-  const Scratch<index_t> begin(window.w.kernel), end(window.w.kernel);
-  for (index_t ow = 0; ow < out_width; ++ow) {
-    index_t first, last;
-    window.w.taps_inside(ow, width, first, last);
-    first_column[ow] = static_cast<std::int32_t>(window.w.input(ow, first));
+  const Window1d& w = window.w;
+  const index_t whole = round_up(out_width, kPoolLanes);
+  const Scratch<typename PoolIndex<T>::type> first_offset(whole);
+  for (index_t ow = 0; ow < whole; ++ow) {
+    index_t first = 0, last;
+    if (ow < out_width) w.taps_inside(ow, width, first, last);
+    first_offset[ow] = static_cast<typename PoolIndex<T>::type>(first * w.dilation - w.before);
   }
-  for (index_t kw = 0; kw < window.w.kernel; ++kw)
-    window.w.outputs_inside(kw, width, out_width, begin[kw], end[kw]);
-
-  const MaxPoolPlan plan{
-      height, width, out_height, out_width, window, first_column.data(), begin.data(), end.data()};
+  const index_t pitch = whole + (w.kernel - 1) * w.dilation / w.stride;
+  const MaxPoolPlan<T> plan{height, width, out_height, out_width, window, pitch,
+                            first_offset.data()};
+  checked_product(height, plan.phases(), pitch);
   const auto loop = CNNCORE_SELECT_ISA(max_pool_loop<T>);
-  const index_t work = out_height * out_width * window.h.kernel * window.w.kernel;
+  const index_t work = height * width + out_height * whole * window.h.kernel * w.kernel / 4;
   parallel_for(y[0] * y[1], grain_for(work), [&](index_t first, index_t last) {
-    loop(x.data + first * height * width, plan, last - first,
+    const Scratch<T> split(plan.scratch());
+    loop(x.data + first * height * width, plan, last - first, split.data(),
          y.data + first * out_height * out_width, winners.data + first * out_height * out_width);
   });
 }

@@ -104,11 +104,12 @@ void resample(ArrayView<const T> x, ArrayView<const std::int64_t> image, const T
   const auto loop = CNNCORE_SELECT_ISA(resample_plane_loop<T>);
   parallel_for(y[0] * channels, grain_for(plane_work(row_axis, col_axis, ph)),
                [&](index_t first, index_t last) {
-                 const Scratch<T> line(col_axis.widest() + 1);
+                 const Scratch<T> line(col_axis.line());
                  for (index_t task = first; task < last; ++task) {
                    const index_t r = task / channels, c = task % channels;
                    const PlanePair<T> plane{
                        x.data + (image_of(image, r) * channels + c) * height * width, width,
+                                   x.data + x.size(),
                        y.data + task * ph * pw, pw, false};
                    loop(plane, row_axis.group_of(r), col_axis.group_of(r), line.data());
                  }
@@ -131,13 +132,14 @@ void resample_adjoint(ArrayView<const T> gy, ArrayView<const std::int64_t> image
   const index_t work = plane_work(row_axis, col_axis, height) * gy[0] / max_of(1, images);
   parallel_for(
       images * channels, grain_for(work + height * width / 8), [&](index_t first, index_t last) {
-        const Scratch<T> line(col_axis.widest() + 1);
+        const Scratch<T> line(col_axis.line());
         for (index_t task = first; task < last; ++task) {
           const index_t c = task % channels;
           T* to = gx.data + task * height * width;
           std::memset(to, 0, static_cast<std::size_t>(height * width) * sizeof(T));
           regions.each(task / channels, [&](index_t r) {
-            const PlanePair<T> plane{gy.data + (r * channels + c) * ph * pw, pw, to, width, true};
+            const PlanePair<T> plane{gy.data + (r * channels + c) * ph * pw, pw, gy.data + gy.size(), to,
+                                     width, true};
             loop(plane, row_axis.group_of(r), col_axis.group_of(r), line.data());
           });
         }

@@ -1,82 +1,104 @@
 // Max pooling of whole planes. See cpu/pool.cpp.
 #include "cpu/isa/pool.h"
 
+#include <math.h>
+
+#include "cpu/isa/simd.h"
+
 namespace cnncore {
 namespace CNNCORE_ISA_NAMESPACE {
 namespace {
 
-constexpr index_t kTile = 128;  // windows worked on together
-
-// Offers one tap to a run of windows, step columns apart. Earlier taps have lower flat indices, so
-// only a larger value, or the first NaN, takes over.
-template <int fixed_step, class T>
-CNNCORE_HD void offer(const T* __restrict x, std::int32_t flat, index_t step, index_t n,
-                      T* __restrict best, std::int32_t* __restrict winner) {
-  if (fixed_step != 0) step = fixed_step;
-  const auto stride = static_cast<std::int32_t>(step);
-  for (std::int32_t i = 0; i < static_cast<std::int32_t>(n); ++i) {
-    const T value = x[i * step];
-    const bool wins = !(value <= best[i]) & (best[i] == best[i]);
-    best[i] = wins ? value : best[i];
-    winner[i] = wins ? flat + i * stride : winner[i];
-  }
+// Copies a plane into its phases; what lies between them keeps its padding.
+template <class T>
+void split_phases(const T* __restrict x, const MaxPoolPlan<T>& plan, T* __restrict split) {
+  const index_t stride = plan.window.w.stride, left = plan.window.w.before;
+  for (index_t h = 0; h < plan.height; ++h, x += plan.width)
+    for (index_t phase = 0; phase < plan.phases(); ++phase, split += plan.pitch) {
+      // padded column phase + j · stride is column phase + j · stride - left
+      const index_t first = phase >= left ? 0 : ceil_div(left - phase, stride);
+      const index_t column = first * stride + phase - left;
+      const index_t count =
+          column >= plan.width ? 0
+                               : min_of(ceil_div(plan.width - column, stride), plan.pitch - first);
+      T* __restrict to = split + first;
+      const T* __restrict from = x + column;
+      if (stride == 1)
+        for (index_t j = 0; j < count; ++j) to[j] = from[j];
+      else if (stride == 2)
+        for (index_t j = 0; j < count; ++j) to[j] = from[2 * j];
+      else
+        for (index_t j = 0; j < count; ++j) to[j] = from[stride * j];
+    }
 }
 
-// One row of windows, begin <= ow < end.
-template <int fixed_step, class T>
-void pool_row(const T* x, const MaxPoolPlan& plan, index_t oh, index_t begin, index_t end, T* best,
-              std::int32_t* winner) {
+// One row of windows. Earlier taps have lower flat indices, so only a larger value, or the first
+// NaN, takes over; padding is -infinity and never does, since a window starts with -infinity and
+// the index of its first pixel.
+template <class T>
+void pool_row(const T* split, const MaxPoolPlan<T>& plan, index_t oh, T* y,
+              std::int64_t* winners) {
+  using Value = typename Simd<T>::vector;
+  using Index = typename PoolIndex<T>::type;
+  using Indices = typename Simd<Index>::vector;
+  constexpr index_t width = Simd<T>::width;
   const Window1d &h = plan.window.h, &w = plan.window.w;
   index_t first, last;
   h.taps_inside(oh, plan.height, first, last);
-  const index_t top = h.input(oh, first) * plan.width;
-  for (index_t ow = begin; ow < end; ++ow) {
-    const index_t flat = top + plan.first_column[ow];
-    best[ow - begin] = x[flat];
-    winner[ow - begin] = static_cast<std::int32_t>(flat);
-  }
-  for (index_t kh = first; kh < last; ++kh) {
-    const index_t row = h.input(oh, kh) * plan.width;
-    for (index_t kw = 0; kw < w.kernel; ++kw) {
-      const index_t from = max_of(begin, plan.begin[kw]), to = min_of(end, plan.end[kw]);
-      if (from >= to) continue;
-      const index_t flat = row + w.input(from, kw);
-      offer<fixed_step>(x + flat, static_cast<std::int32_t>(flat), w.stride, to - from,
-                        best + (from - begin), winner + (from - begin));
-    }
-  }
-}
+  Indices lanes;
+  for (index_t lane = 0; lane < width; ++lane) lanes[lane] = static_cast<Index>(lane * w.stride);
 
-template <int fixed_step, class T>
-void pool_planes(const T* x, const MaxPoolPlan& plan, index_t planes, T* y, std::int64_t* winners) {
-  std::int32_t winner[kTile];
-  for (index_t plane = 0; plane < planes; ++plane, x += plan.height * plan.width)
-    for (index_t oh = 0; oh < plan.out_height; ++oh) {
-      for (index_t begin = 0; begin < plan.out_width; begin += kTile) {
-        const index_t end = min_of(plan.out_width, begin + kTile);
-        pool_row<fixed_step>(x, plan, oh, begin, end, y + begin, winner);
-        for (index_t i = 0; i < end - begin; ++i) winners[begin + i] = winner[i];
+  for (index_t begin = 0; begin < plan.out_width; begin += width) {
+    Value best = broadcast(-static_cast<T>(INFINITY));
+    Indices winner = load(plan.first_offset + begin) +
+                     static_cast<Index>(h.input(oh, first) * plan.width);
+    for (index_t kh = first; kh < last; ++kh) {
+      const index_t row = h.input(oh, kh);
+      const T* from = split + row * plan.phases() * plan.pitch + begin;
+      index_t phase = 0, shift = 0;  // of tap kw
+      for (index_t kw = 0; kw < w.kernel; ++kw) {
+        const Value value = load(from + phase * plan.pitch + shift);
+        const auto wins = ~(value <= best) & (best == best);
+        best = wins ? value : best;
+        const auto flat = static_cast<Index>(row * plan.width + kw * w.dilation - w.before);
+        winner = wins ? broadcast(flat) : winner;
+        for (phase += w.dilation; phase >= w.stride; phase -= w.stride) ++shift;
       }
-      y += plan.out_width;
-      winners += plan.out_width;
     }
+    winner += lanes + static_cast<Index>(begin * w.stride);
+    if (begin + width <= plan.out_width) {
+      store(y + begin, best);
+      for (index_t lane = 0; lane < width; ++lane) winners[begin + lane] = winner[lane];
+    } else {
+      for (index_t lane = 0; begin + lane < plan.out_width; ++lane) {
+        y[begin + lane] = best[lane];
+        winners[begin + lane] = winner[lane];
+      }
+    }
+  }
 }
 
 }  // namespace
 
+// `split` holds plan.scratch() elements.
 template <class T>
-void max_pool_loop(const T* x, const MaxPoolPlan& plan, index_t planes, T* y,
+void max_pool_loop(const T* x, const MaxPoolPlan<T>& plan, index_t planes, T* split, T* y,
                    std::int64_t* winners) {
-  if (plan.window.w.stride == 1)
-    pool_planes<1>(x, plan, planes, y, winners);
-  else if (plan.window.w.stride == 2)
-    pool_planes<2>(x, plan, planes, y, winners);
-  else
-    pool_planes<0>(x, plan, planes, y, winners);
+  for (index_t i = 0; i < plan.scratch(); ++i) split[i] = -static_cast<T>(INFINITY);
+  for (index_t plane = 0; plane < planes; ++plane, x += plan.height * plan.width) {
+    split_phases(x, plan, split);
+    for (index_t oh = 0; oh < plan.out_height; ++oh) {
+      pool_row(split, plan, oh, y, winners);
+      y += plan.out_width;
+      winners += plan.out_width;
+    }
+  }
 }
 
-template void max_pool_loop(const float*, const MaxPoolPlan&, index_t, float*, std::int64_t*);
-template void max_pool_loop(const double*, const MaxPoolPlan&, index_t, double*, std::int64_t*);
+template void max_pool_loop(const float*, const MaxPoolPlan<float>&, index_t, float*, float*,
+                            std::int64_t*);
+template void max_pool_loop(const double*, const MaxPoolPlan<double>&, index_t, double*, double*,
+                            std::int64_t*);
 
 }  // namespace CNNCORE_ISA_NAMESPACE
 }  // namespace cnncore

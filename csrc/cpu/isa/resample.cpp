@@ -2,23 +2,35 @@
 // See cpu/resample.cpp.
 #include "cpu/isa/resample.h"
 
+#include "cpu/isa/simd.h"
+
 namespace cnncore {
 namespace CNNCORE_ISA_NAMESPACE {
 namespace {
 
-// line[i] = Σ_t weight · x[row t, low + i]: the rows that output row p mixes.
+// A vector that may reach beyond a row, into whatever follows, but not beyond the array.
 template <class T>
-void mix_rows(const PlanePair<T>& plane, const AxisGroup<T>& rows, index_t p, index_t low,
-              index_t span, T* __restrict line) {
-  for (index_t t = 0; t < rows.count[p]; ++t) {
-    const index_t slot = t * rows.length + p;
-    const T weight = rows.weight[slot];
-    const T* __restrict from = plane.x + (rows.low + rows.index[slot]) * plane.x_stride + low;
-    if (t == 0)
-      for (index_t i = 0; i < span; ++i) line[i] = weight * from[i];
-    else
-      for (index_t i = 0; i < span; ++i) line[i] += weight * from[i];
+CNNCORE_HD typename Simd<T>::vector load_within(const T* p, const T* end) {
+  if (end - p >= Simd<T>::width) return load(p);
+  typename Simd<T>::vector v{};
+  for (index_t lane = 0; lane < end - p; ++lane) v[lane] = p[lane];
+  return v;
+}
+
+// line[i] = Σ_t weight · x[row t, low + i]: the rows that output row p mixes, and the zero slot.
+template <class T>
+void mix_rows(const PlanePair<T>& plane, const AxisGroup<T>& rows, index_t p,
+              const AxisGroup<T>& cols, T* __restrict line) {
+  for (index_t i = 0; i < cols.span; i += Simd<T>::width) {
+    typename Simd<T>::vector sum{};
+    for (index_t t = 0; t < rows.count[p]; ++t) {
+      const index_t slot = t * rows.pitch + p;
+      const T* from = plane.x + (rows.low + rows.index[slot]) * plane.x_stride + cols.low + i;
+      sum += rows.weight[slot] * load_within(from, plane.x_end);
+    }
+    store(line + i, sum);
   }
+  line[cols.span] = 0;
 }
 
 template <bool accumulate, class T>
@@ -26,16 +38,48 @@ CNNCORE_HD void put(T& to, T value) {
   to = accumulate ? to + value : value;
 }
 
-// A fixed number of taps, so that the loop over them disappears.
-template <bool accumulate, int taps, class T>
-void mix_columns_fixed(const T* __restrict line, const AxisGroup<T>& cols, T* __restrict y) {
-  const index_t n = cols.length;
-  const std::int32_t* __restrict index = cols.index;
-  const T* __restrict weight = cols.weight;
-  for (index_t q = 0; q < n; ++q) {
-    T sum = weight[q] * line[index[q]];
-    for (int t = 1; t < taps; ++t) sum += weight[t * n + q] * line[index[t * n + q]];
-    put<accumulate>(y[q], sum);
+// One block of outputs: out[l] = Σ_t weight · line[index].
+template <class T>
+CNNCORE_HD void mix_block(const T* __restrict line, const AxisGroup<T>& cols, index_t q,
+                          T* __restrict out) {
+  for (index_t l = 0; l < kAxisBlock; ++l) out[l] = 0;
+  for (index_t t = 0; t < cols.taps; ++t) {
+    const std::int32_t* __restrict index = cols.index + t * cols.pitch + q;
+    const T* __restrict weight = cols.weight + t * cols.pitch + q;
+    for (index_t l = 0; l < kAxisBlock; ++l) out[l] += weight[l] * line[index[l]];
+  }
+}
+
+// The same for a line that fits into two registers, where a register holds a block (AVX-512).
+CNNCORE_HD void mix_block_in_registers(const float* line, const AxisGroup<float>& cols, index_t q,
+                                       float* out) {
+  using Indices = Simd<std::int32_t>::vector;
+  const auto low = load(line);
+  const auto high = cols.span < kAxisBlock ? low : load(line + kAxisBlock);
+  Simd<float>::vector sum{};
+  for (index_t t = 0; t < cols.taps; ++t) {
+    const Indices index = load(cols.index + t * cols.pitch + q);
+    sum += load(cols.weight + t * cols.pitch + q) * __builtin_shuffle(low, high, index);
+  }
+  store(out, sum);
+}
+
+template <bool accumulate, class T>
+void mix_columns_indexed(const T* line, const AxisGroup<T>& cols, T* __restrict y) {
+  for (index_t q = 0; q < cols.length; q += kAxisBlock) {
+    T out[kAxisBlock];
+    if constexpr (Simd<T>::width == kAxisBlock) {
+      if (cols.span < 2 * kAxisBlock)
+        mix_block_in_registers(line, cols, q, out);
+      else
+        mix_block(line, cols, q, out);
+    } else {
+      mix_block(line, cols, q, out);
+    }
+    if (q + kAxisBlock <= cols.length)
+      for (index_t l = 0; l < kAxisBlock; ++l) put<accumulate>(y[q + l], out[l]);
+    else
+      for (index_t l = 0; q + l < cols.length; ++l) put<accumulate>(y[q + l], out[l]);
   }
 }
 
@@ -45,8 +89,8 @@ void mix_columns_step(const T* __restrict line, const AxisGroup<T>& cols, T* __r
   const T* from[taps];
   T weight[taps];
   for (int t = 0; t < taps; ++t) {
-    from[t] = line + cols.index[t * n];
-    weight[t] = cols.weight[t * n];
+    from[t] = line + cols.index[t * cols.pitch];
+    weight[t] = cols.weight[t * cols.pitch];
   }
   for (index_t q = 0; q < n; ++q) {
     T sum = weight[0] * from[0][step * q];
@@ -72,23 +116,11 @@ void mix_columns(const T* __restrict line, const AxisGroup<T>& cols, T* __restri
   if (cols.step == 1 && cols.taps == 1) return mix_columns_step<accumulate, 1, 1>(line, cols, y);
   if (cols.step == 1 && cols.taps == 3) return mix_columns_step<accumulate, 1, 3>(line, cols, y);
   if (cols.step == 2 && cols.taps == 2) return mix_columns_step<accumulate, 2, 2>(line, cols, y);
-  switch (cols.taps) {
-    case 1:
-      return mix_columns_fixed<accumulate, 1>(line, cols, y);
-    case 2:
-      return mix_columns_fixed<accumulate, 2>(line, cols, y);
-    case 3:
-      return mix_columns_fixed<accumulate, 3>(line, cols, y);
-    case 4:
-      return mix_columns_fixed<accumulate, 4>(line, cols, y);
-    default:
-      break;
-  }
-  const index_t n = cols.length;
-  for (index_t q = 0; q < n; ++q) {
+  if (cols.length > 2) return mix_columns_indexed<accumulate>(line, cols, y);
+  for (index_t q = 0; q < cols.length; ++q) {  // a global average, for example
     T sum = 0;
     for (index_t t = 0; t < cols.count[q]; ++t)
-      sum += cols.weight[t * n + q] * line[cols.index[t * n + q]];
+      sum += cols.weight[t * cols.pitch + q] * line[cols.index[t * cols.pitch + q]];
     put<accumulate>(y[q], sum);
   }
 }
@@ -97,7 +129,7 @@ template <class T>
 bool same_row(const AxisGroup<T>& rows, index_t a, index_t b) {
   if (rows.count[a] != rows.count[b]) return false;
   for (index_t t = 0; t < rows.count[a]; ++t) {
-    const index_t i = t * rows.length + a, j = t * rows.length + b;
+    const index_t i = t * rows.pitch + a, j = t * rows.pitch + b;
     if (rows.index[i] != rows.index[j] || rows.weight[i] != rows.weight[j]) return false;
   }
   return true;
@@ -105,7 +137,7 @@ bool same_row(const AxisGroup<T>& rows, index_t a, index_t b) {
 
 }  // namespace
 
-// `line` holds cols.span + 1 elements.
+// `line` holds Axis::line() elements.
 template <class T>
 void resample_plane_loop(const PlanePair<T>& plane, const AxisGroup<T>& rows,
                          const AxisGroup<T>& cols, T* line) {
@@ -120,12 +152,11 @@ void resample_plane_loop(const PlanePair<T>& plane, const AxisGroup<T>& rows,
       for (index_t q = 0; q < cols.length; ++q) y[q] = before[q];
     } else {
       const T* from = line;
-      if (rows.count[p] == 1 && rows.weight[p] == T(1) && cols.full) {
+      // A single row as it is can be read in place, where no index may point at the zero slot.
+      if (rows.count[p] == 1 && rows.weight[p] == T(1) && (cols.step > 0 || cols.repeat > 0))
         from = plane.x + (rows.low + rows.index[p]) * plane.x_stride + cols.low;
-      } else {
-        mix_rows(plane, rows, p, cols.low, cols.span, line);
-        line[cols.span] = 0;
-      }
+      else
+        mix_rows(plane, rows, p, cols, line);
       if (plane.accumulate)
         mix_columns<true>(from, cols, y);
       else
