@@ -14,7 +14,7 @@ import numpy as np
 
 from cnncore.autograd import events, modes
 from cnncore.autograd.tensor import Edge, Tensor
-from cnncore.errors import AnomalyError, GraphError
+from cnncore.errors import AnomalyError, DTypeError, GraphError
 
 Array = Any
 # Values compared to notice that a kept array was written to through ``.data``.
@@ -45,6 +45,7 @@ class Function:
     edges: tuple[Optional[Edge], ...] = ()
     needs: tuple[bool, ...] = ()
     shapes: tuple[tuple[int, ...], ...] = ()  # of the outputs
+    hooks: dict[int, list[Any]] = {}  # of the outputs; an op's own once it has any
     line: str = ""  # the user's line, under detect_anomaly
 
     _inputs: tuple[Optional[Tensor], ...] = ()
@@ -108,8 +109,12 @@ class Function:
 
     def __call__(self, *inputs: Tensor | None) -> Any:
         state, watched = modes.state, events.observers
+        try:
+            wants = tuple([t is not None and t.requires_grad for t in inputs])
+        except AttributeError:
+            kinds = ", ".join(type(t).__name__ for t in inputs)
+            raise DTypeError(f"inputs of {self.name}", "tensors or None", kinds, "Tensor(array)") from None
         arrays = [None if t is None else t.data for t in inputs]
-        wants = tuple([t is not None and t.requires_grad for t in inputs])
         record = state.grad_enabled and True in wants
         self.needs = wants if record else (False,) * len(wants)
         if state.anomaly:

@@ -57,8 +57,12 @@ def backward(
             if id(node) in useful:
                 _visit(node, arrived, useful, targets, retain)
     if inputs is not None:
-        return [_hooked_leaf(x, arrived.get(_key(x.edge))) for x in inputs]
-    _store(order, outputs, arrived)
+        return [
+            # Ops that were visited have run the hooks of their outputs already.
+            arrived.get(_key(x.edge)) if id(x.node) in useful else _hooked(x.edge, arrived)
+            for x in inputs
+        ]
+    _store(order, outputs, arrived, gradients)
     return []
 
 
@@ -73,9 +77,7 @@ def _visit(
     gys = []
     for index in range(len(node.shapes)):
         key = (id(node), index)
-        gy = arrived.get(key)
-        for hook in getattr(node, "hooks", {}).get(index, ()) if gy is not None else ():
-            gy = hook(gy) or gy
+        gy = _hooked((node, index), arrived)
         if gy is not None and targets is not None and key in targets:
             arrived[key] = gy
         elif gy is not None:
@@ -90,20 +92,23 @@ def _visit(
     )
     if events.observers:
         events.emit("before_backward", node, tuple(gys))
-    gxs = node.backward(*gys)
+    try:
+        gxs = node.backward(*gys)
+        wanted = node.needs
+    finally:
+        node.needs = needs
     if events.observers:
         events.emit("after_backward", node, tuple(gys), tuple(gxs))
     if len(gxs) != len(node.edges):
         raise GraphError(
             f"backward of {node.name} returned {len(gxs)} gradients for {len(node.edges)} inputs"
         )
-    for edge, wanted, gx in zip(node.edges, node.needs, gxs):
-        if edge is not None and wanted and gx is not None:
+    for edge, needed, gx in zip(node.edges, wanted, gxs, strict=True):
+        if edge is not None and needed and gx is not None:
             if modes.is_anomaly_enabled() and not is_finite(gx.data):
                 where = f"; its forward was called at {node.line}" if node.line else ""
                 raise AnomalyError(f"backward of {node.name} gave NaN or Inf{where}")
             _add(arrived, edge, gx)
-    node.needs = needs
     if not retain:
         node.release()
 
@@ -152,29 +157,48 @@ def _seed(output: Tensor, gradient: Any) -> Tensor:
     return seed
 
 
-def _hooked_leaf(leaf: Tensor, gradient: Optional[Tensor]) -> Optional[Tensor]:
-    for hook in leaf.hooks if gradient is not None else ():
-        gradient = hook(gradient) or gradient
+def _hooked(edge: Edge, arrived: dict[Key, Tensor]) -> Tensor | None:
+    """What arrived at a tensor, after its hooks."""
+    source, index = edge
+    gradient = arrived.get(_key(edge))
+    if gradient is None:
+        return None
+    hooks = source.hooks if isinstance(source, Tensor) else source.hooks.get(index, ())
+    for hook in tuple(hooks):
+        replaced = hook(gradient)
+        gradient = gradient if replaced is None else replaced
     return gradient
 
 
-def _store(order: list[Function], outputs: Sequence[Tensor], arrived: dict[Key, Tensor]) -> None:
-    """Add what arrived at the leaves to their ``.grad``; no two leaves share memory there."""
+def _store(
+    order: list[Function],
+    outputs: Sequence[Tensor],
+    arrived: dict[Key, Tensor],
+    seeds: Sequence[Any],
+) -> None:
+    """Add what arrived at the leaves to their ``.grad``.
+
+    Each ``.grad`` has memory of its own, which may be written into: it is shared neither with another
+    leaf's nor with the gradient that the caller gave.
+    """
     leaves: dict[int, Tensor] = {id(x): x for x in outputs if x.is_leaf}
     for node in order:
         for edge in node.edges:
             if edge is not None and isinstance(edge[0], Tensor):
                 leaves[id(edge[0])] = edge[0]
-    owners: set[int] = set()
+    owners = {memory_owner(seed.data) for seed in seeds if isinstance(seed, Tensor)}
+    owners |= {memory_owner(seed) for seed in seeds if hasattr(seed, "flags")}
     for leaf in leaves.values():
-        gradient = _hooked_leaf(leaf, arrived.get((id(leaf), 0)))
+        gradient = _hooked((leaf, 0), arrived)
         if gradient is None:
             continue
         if leaf.grad is not None:
             leaf.grad = OPERATORS["add"](leaf.grad, gradient)
             continue
-        if gradient.node is None and (leaf in outputs or memory_owner(gradient.data) in owners):
-            gradient = Tensor(gradient.data.copy())
+        if gradient.node is None:
+            flags, owner = gradient.data.flags, memory_owner(gradient.data)
+            own = flags.c_contiguous and getattr(flags, "writeable", True) and owner not in owners
+            gradient = gradient if own else Tensor(gradient.data.copy())
         owners.add(memory_owner(gradient.data))
         leaf.grad = gradient
 

@@ -279,8 +279,7 @@ class Tensor:
 
 def _node_hooks(edge: Edge) -> list[Any]:
     node, index = edge
-    if "hooks" not in node.__dict__:
-        node.hooks = {}
+    node.hooks = {**node.hooks}
     hooks: list[Any] = node.hooks.setdefault(index, [])
     return hooks
 

@@ -196,13 +196,14 @@ def lovasz_hinge(
 
     Source: Berman, Triki & Blaschko, "The Lovász-softmax loss", 2018, section 3.1.
     """
-    x = float_tensor("x", x)
-    shape = tuple(as_tensor("target", target).shape)
+    x, values = float_tensor("x", x), as_tensor("target", target)
+    shape = values.shape
     if x.ndim < 1 or x.shape not in (shape, (*shape[:1], 1, *shape[1:])):
         raise ShapeError("target", f"0 or 1 for each of the logits {x.shape}", shape)
-    N = x.shape[0]
-    logits, truth, counts = _columns(reshape(x, N, 1, x.size // builtins.max(N, 1)),
-                                     np.asarray(target).reshape(N, -1), ignore_index)
+    N, I = x.shape[0], math.prod(x.shape[1:])
+    logits, truth, counts = _columns(
+        reshape(x, N, 1, I), values.data.reshape(N, I), ignore_index
+    )
     images = []
     for scores, labels in _images(logits, truth, counts, per_image):
         if labels.shape[1]:
