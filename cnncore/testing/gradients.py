@@ -61,9 +61,6 @@ def gradcheck(
     >>> import numpy as np
     >>> print(gradcheck(lambda x: x * x * x, np.array([1.0, -2.0])))
     gradcheck: correct (3 random directions and 4 Jacobian entries)
-
-    Source: Chainer's and PyTorch's checkers for what users need; R. P. Brent, "Algorithms for
-    Minimization without Derivatives", 1973, ch. 2, for steps; the localisation is our own.
     """
     if full_jacobian not in (True, False, "auto"):
         raise ArgumentError("full_jacobian", 'True, False or "auto"', repr(full_jacobian))

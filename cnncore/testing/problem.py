@@ -32,7 +32,7 @@ class Place:
     index: Index
 
     def __str__(self) -> str:
-        return f"{self.name}[{', '.join(map(str, self.index))}]"
+        return f"{self.name}[{', '.join(map(str, self.index))}]" if self.index else self.name
 
 
 class Problem:

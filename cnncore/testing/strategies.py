@@ -274,8 +274,17 @@ def pool_cases(
         "ceil_mode": ceil_mode and draw(st.booleans()),
     }
     if dilation:
-        options["dilation"] = window.dilation
+        options["dilation"] = window.dilation if _sees(size, window, padding, options) else (1, 1)
     return PoolCase(draw(spaced(shape, dtype=dtype)), options)
+
+
+def _sees(size: Pair, window: Window2d, padding: Sequence[int], options: dict[str, Any]) -> bool:
+    """Whether every window has a pixel: the holes of a dilated one can straddle a small plane."""
+    around = (padding[0], padding[0]), (padding[1], padding[1])
+    window = Window2d(window.kernel, window.stride, around, window.dilation)
+    output = window.output_size(size, options["ceil_mode"])
+    axes = zip(size, output, window.kernel, window.stride, padding, window.dilation, strict=True)
+    return all(bool(visible(*axis).min() > 0) for axis in axes)
 
 
 # --- regions of interest --------------------------------------------------------------------------
