@@ -283,8 +283,12 @@ def _sees(size: Pair, window: Window2d, padding: Sequence[int], options: dict[st
     around = (padding[0], padding[0]), (padding[1], padding[1])
     window = Window2d(window.kernel, window.stride, around, window.dilation)
     output = window.output_size(size, options["ceil_mode"])
-    axes = zip(size, output, window.kernel, window.stride, padding, window.dilation, strict=True)
-    return all(bool(visible(*axis).min() > 0) for axis in axes)
+    for axis in (0, 1):
+        offset = np.arange(window.kernel[axis]) * window.dilation[axis] - padding[axis]
+        position = np.arange(output[axis])[:, None] * window.stride[axis] + offset
+        if not ((position >= 0) & (position < size[axis])).any(axis=1).all():
+            return False
+    return True
 
 
 # --- regions of interest --------------------------------------------------------------------------
