@@ -65,7 +65,7 @@ def select_proposals(
     if not len(scores) == len(deltas) == len(anchors) > 0:
         got = f"{len(scores)} scores, {len(deltas)} deltas, {len(anchors)} anchors"
         raise ArgumentError("scores, deltas, anchors", "one entry a level each", got)
-    boxes_of, scores_of = [], []
+    chosen_scores, chosen_deltas, chosen_anchors = [], [], []
     for level, (level_scores, level_deltas, level_anchors) in enumerate(
         zip(scores, deltas, anchors, strict=True)
     ):
@@ -76,12 +76,15 @@ def select_proposals(
             expected = f"one a anchor, {references.shape}"
             raise ShapeError(f"deltas[{level}]", expected, shifts.shape)
         best = top_k(values, settings.pre_nms)
-        boxes = clip_boxes(settings.coder.decode(shifts[best], references[best]), image_size)
-        large = remove_small_boxes(boxes, settings.min_size)
-        boxes_of.append(boxes[large])
-        scores_of.append(values[best][large])
-    level_of = np.repeat(np.arange(len(boxes_of)), [len(boxes) for boxes in boxes_of])
-    boxes, values = np.concatenate(boxes_of), np.concatenate(scores_of)
+        chosen_scores.append(values[best])
+        chosen_deltas.append(shifts[best])
+        chosen_anchors.append(references[best])
+    # All levels at once from here: a call costs more than the few hundred boxes in it.
+    level_of = np.repeat(np.arange(len(scores)), [len(values) for values in chosen_scores])
+    decoded = settings.coder.decode(np.concatenate(chosen_deltas), np.concatenate(chosen_anchors))
+    boxes = clip_boxes(decoded, image_size)
+    large = remove_small_boxes(boxes, settings.min_size)
+    boxes, values, level_of = boxes[large], np.concatenate(chosen_scores)[large], level_of[large]
     kept = batched_nms(boxes, values, level_of, settings.nms_threshold, settings.post_nms)
     return Proposals(boxes[kept], values[kept])
 

@@ -130,7 +130,9 @@ def test_an_update_counts_as_a_write() -> None:
     p = one()
     y = p * p
     p.grad = Tensor(np.ones(1))
+    before = p.counter[0]
     SGD([p], 0.1).step()
+    assert p.counter[0] > before
     with pytest.raises(GraphError, match="modified"):
         y.backward(np.ones(1))
 

@@ -164,7 +164,7 @@ SMALL = MaskRcnnSettings(
         test=ProposalSettings(pre_nms=160, post_nms=48),
     ),
     roi=RoiSettings(
-        levels=LevelRule(canonical_size=28.0, canonical_level=3),
+        levels=LevelRule(canonical_size=28.0, canonical_level=2),
         aligned=True,
         box_channels=128,
         mask_channels=32,
