@@ -121,7 +121,11 @@ def where(op: Callable[..., Any]) -> str:
         raise ArgumentError("op", "a function of cnncore.ops", repr(op), "cnncore.ops.conv2d")
     lines = [f"ops.{op.__name__}  {_place(op)}"]
     functions, kernels = _reach(op)
-    lines += [f"  Function {cls.__name__}  {_place(cls)}" for cls in functions]
+    for cls in functions:
+        lines.append(f"  Function {cls.__name__}  {_place(cls)}")
+        _, used = _reach(cls.backward, cls)
+        through = f"  (kernels {', '.join(used)})" if used else ""
+        lines.append(f"    backward  {_place(cls.backward)}{through}")
     sources = native.sources()
     for name in kernels:
         lines.append(f"  kernel {name}")
@@ -154,50 +158,53 @@ def _place(thing: Any) -> str:
     return f"{path}:{line}"
 
 
-def _reach(op: Callable[..., Any]) -> tuple[list[type[Function]], list[str]]:
-    """The Function classes and kernels that the code of an op names, itself or through helpers.
+def _reach(
+    start: Callable[..., Any], owner: type | None = None
+) -> tuple[list[type[Function]], list[str]]:
+    """The Function classes and kernels that code names, itself or through helpers.
 
-    Read off the names in the compiled code, without running it.  A class counts with its forward
-    pass only: the backward pass is other ops, which have hops of their own.
+    Read off the names in the compiled code, without running it: functions and classes of the layer
+    of ops, the forward pass of a Function, and methods of the classes met on the way.
     """
     functions: list[type[Function]] = []
     kernels: list[str] = []
+    methods: dict[str, list[Any]] = {}
     seen: set[int] = set()
-    waiting: list[Any] = [op]
+    if owner is not None:
+        _add_methods(owner, methods)
+    waiting: list[Any] = [start]
     while waiting:
         thing = waiting.pop(0)
         if id(thing) in seen:
             continue
         seen.add(id(thing))
         if isinstance(thing, type):
-            functions.append(thing)
-            methods = [vars(c).get("forward") for c in thing.__mro__ if c is not Function]
-            methods += [f for c in thing.__mro__[:-1] for f in vars(c).values() if _is_step(f)]
-            waiting = [m for m in methods if m is not None] + waiting
+            _add_methods(thing, methods)
+            if issubclass(thing, Function):
+                functions.append(thing)
+                waiting.insert(0, thing.forward)
             continue
-        names = set(_names(thing.__code__))
+        names = list(dict.fromkeys(_names(thing.__code__)))
         if "kernels" in names:
-            kernels += [n for n in dispatch.KERNELS if n in names and n not in kernels]
-        found = [thing.__globals__.get(name) for name in _names(thing.__code__)]
-        waiting += [f for f in found if _belongs(f)]
+            kernels += [n for n in names if n in dispatch.KERNELS and n not in kernels]
+        for name in names:
+            found = thing.__globals__.get(name)
+            waiting += [found] if _belongs(found) else methods.get(name, [])
     return functions, kernels
 
 
-def _is_step(method: Any) -> bool:
-    """A helper of a forward pass: any plain method but those of the engine and the backward."""
-    return (
-        isinstance(method, types.FunctionType)
-        and method.__module__.startswith("cnncore.ops")
-        and method.__name__ not in ("backward", "__init__")
-    )
+def _add_methods(cls: type, methods: dict[str, list[Any]]) -> None:
+    for base in cls.__mro__:
+        if base.__module__.startswith("cnncore.ops"):
+            for name, method in vars(base).items():
+                if isinstance(method, types.FunctionType) and name not in ("forward", "backward"):
+                    methods.setdefault(name, []).append(method)
 
 
 def _belongs(thing: Any) -> bool:
-    """A Function class, or a function of the layer of ops."""
-    if isinstance(thing, type):
-        return issubclass(thing, Function) and thing is not Function
+    """A function or class of the layer of ops."""
     module = getattr(thing, "__module__", None) or ""
-    return isinstance(thing, types.FunctionType) and module.startswith("cnncore.ops")
+    return isinstance(thing, (type, types.FunctionType)) and module.startswith("cnncore.ops")
 
 
 def _names(code: types.CodeType) -> Iterator[str]:

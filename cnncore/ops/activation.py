@@ -46,7 +46,7 @@ class Pointwise(Function):
         words = "".join(word.capitalize() for word in self.kind.split("_"))
         return words + "'" * self.order
 
-    def forward(self, x: Array, scale: Array | None) -> Array:
+    def forward(self, x: Array, scale: Array | None = None) -> Array:
         if self.order == 0 and self.kind in OUTPUT_TELLS:
             self.keep_output(0)
         else:
@@ -62,13 +62,15 @@ class Pointwise(Function):
         if self.needs[0] and not (self.order and self.kind in STRAIGHT):
             weight = gy if scale is None else mul(gy, scale)
             gx = Pointwise(self.kind, self.params, self.order + 1)(x, weight)
+        if len(self.needs) == 1:
+            return (gx,)
         if self.needs[1]:
             gscale = Pointwise(self.kind, self.params, self.order)(x, gy)
         return gx, gscale
 
 
 def _activate(kind: str, x: Any, *params: Any) -> Tensor:
-    return Pointwise(kind, params)(float_tensor("x", x), None)  # type: ignore[no-any-return]
+    return Pointwise(kind, params)(float_tensor("x", x))  # type: ignore[no-any-return]
 
 
 def _number(argument: str, value: Any) -> float:
