@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,7 @@ from cnncore.taps import Bins, Taps
 Array = Any
 
 
-def _load() -> tuple[ModuleType | None, str]:
+def _load() -> tuple[Any, str]:
     if os.environ.get("CNNCORE_BACKEND") == "array":
         return None, "CNNCORE_BACKEND=array asks for the NumPy kernels"
     try:
@@ -328,3 +327,10 @@ def adam_update(
     """See ``contract.adam_update``; what is updated must be contiguous, nothing copies it."""
     settings = (step, lr, beta1, beta2, eps, weight_decay, decoupled)
     _call(_native.adam_update, param, _ready(grad), m, v, *settings)
+
+
+# --- NumPy indexing -------------------------------------------------------------------------------
+
+# NumPy's own indexing is compiled code already.
+take = array.take
+put_add = array.put_add

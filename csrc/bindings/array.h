@@ -72,8 +72,7 @@ ArrayView<T> inout(py::array& array, const char* name, int rank = -1) {
 inline py::array new_array(const py::dtype& dtype, const std::vector<index_t>& shape) {
   index_t count = 1;
   for (index_t size : shape) count = checked_product(count, size);
-  Block* block =
-      acquire_block(static_cast<std::size_t>(checked_product(count, dtype.itemsize())));
+  Block* block = acquire_block(static_cast<std::size_t>(checked_product(count, dtype.itemsize())));
   py::capsule owner(block, [](void* held) { release_block(static_cast<Block*>(held)); });
   return py::array(dtype, std::vector<py::ssize_t>(shape.begin(), shape.end()), block->data, owner);
 }

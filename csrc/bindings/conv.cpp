@@ -61,10 +61,10 @@ ConvAlgorithm algorithm_of(const std::string& name) {
 
 ConvShape make_shape(index_t images, index_t channels, index_t height, index_t width,
                      index_t outputs, index_t groups, const Window2d& window) {
-  require(groups >= 1 && channels % groups == 0 && outputs % groups == 0, "groups",
-          "a divisor of " + describe(channels) + " input and " + describe(outputs) +
-              " output channels",
-          groups);
+  require(
+      groups >= 1 && channels % groups == 0 && outputs % groups == 0, "groups",
+      "a divisor of " + describe(channels) + " input and " + describe(outputs) + " output channels",
+      groups);
   const ConvShape shape{images, channels, height, width, outputs, groups, window};
   check_plane(window, height, width);
   checked_product(images, outputs, shape.oh(), shape.ow());
@@ -160,8 +160,7 @@ py::array py_im2col(const py::array& x, const FlatWindow& flat) {
     const index_t pixels =
         checked_product(window.h.output_size(in[2]), window.w.output_size(in[3]));
     auto cols = output<T>({in[0], checked_product(in[1], taps), pixels});
-    without_gil(
-        [&] { im2col(in.data, in[0] * in[1], in[2], in[3], window, cols.view.data); });
+    without_gil([&] { im2col(in.data, in[0] * in[1], in[2], in[3], window, cols.view.data); });
     return cols.array;
   });
 }
@@ -176,12 +175,10 @@ py::array py_col2im(const py::array& cols, const Size& size, const FlatWindow& f
     const index_t pixels =
         checked_product(window.h.output_size(size[0]), window.w.output_size(size[1]));
     require(in[1] % taps == 0 && in[2] == pixels, "cols",
-            "shape (N, C*" + describe(taps) + ", " + describe(pixels) + ")",
-            describe_array(cols));
+            "shape (N, C*" + describe(taps) + ", " + describe(pixels) + ")", describe_array(cols));
     const index_t channels = in[1] / taps;
     auto x = output<T>({in[0], channels, size[0], size[1]});
-    without_gil(
-        [&] { col2im(in.data, in[0] * channels, size[0], size[1], window, x.view.data); });
+    without_gil([&] { col2im(in.data, in[0] * channels, size[0], size[1], window, x.view.data); });
     return x.array;
   });
 }

@@ -1,5 +1,4 @@
 #include "bindings/bindings.h"
-
 #include "cnncore/check.h"
 #include "cpu/dispatch_isa.h"
 

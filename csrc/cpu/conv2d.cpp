@@ -184,7 +184,7 @@ struct Phase {
   index_t first;                // first input pixel
   std::vector<index_t> kernel;  // the taps
   AxisTaps taps;
-  index_t count;                // pixels
+  index_t count;  // pixels
 };
 
 std::vector<Phase> phases_of(const Window1d& window, index_t size) {
@@ -306,10 +306,10 @@ void conv2d_weight(const ConvShape& s, const T* x, const T* gy, T* gweight,
     correlate_weight(s, x, gy, gweight);
 }
 
-#define CNNCORE_INSTANTIATE(T)                                                                   \
-  template void conv2d(const ConvShape&, const T*, const T*, const T*, T*, ConvAlgorithm);       \
-  template void conv_transpose2d(const ConvShape&, const T*, const T*, const T*, T*,             \
-                                 ConvAlgorithm);                                                 \
+#define CNNCORE_INSTANTIATE(T)                                                             \
+  template void conv2d(const ConvShape&, const T*, const T*, const T*, T*, ConvAlgorithm); \
+  template void conv_transpose2d(const ConvShape&, const T*, const T*, const T*, T*,       \
+                                 ConvAlgorithm);                                           \
   template void conv2d_weight(const ConvShape&, const T*, const T*, T*, ConvAlgorithm)
 CNNCORE_INSTANTIATE(float);
 CNNCORE_INSTANTIATE(double);

@@ -9,24 +9,24 @@
 namespace cnncore {
 namespace {
 
-constexpr index_t kTasks = 8;                 // as many tasks as this where the shape allows it
-constexpr index_t kPixels = 448;              // of one task
-constexpr index_t kDepthBlock = 1152;         // channels x taps between two visits of the tile
-constexpr index_t kLocalBytes = 192 << 10;    // a task's copy of its source, in the second level
-constexpr index_t kTileBytes = 128 << 10;     // a task's results
-constexpr index_t kChunkWork = 500000;        // products worth handing to another thread
+constexpr index_t kTasks = 8;               // as many tasks as this where the shape allows it
+constexpr index_t kPixels = 448;            // of one task
+constexpr index_t kDepthBlock = 1152;       // channels x taps between two visits of the tile
+constexpr index_t kLocalBytes = 192 << 10;  // a task's copy of its source, in the second level
+constexpr index_t kTileBytes = 128 << 10;   // a task's results
+constexpr index_t kChunkWork = 500000;      // products worth handing to another thread
 
 // How one correlation is cut up. Depends on shapes only.
 template <class T>
 struct Plan {
   const Correlation<T>& job;
   PixelBlocks blocks;
-  bool direct;  // read the source in place, without a copy
-  index_t row_pitch, pitch;        // of the copy, or of the source itself
-  index_t image_pitch;             // of the copy
+  bool direct;               // read the source in place, without a copy
+  index_t row_pitch, pitch;  // of the copy, or of the source itself
+  index_t image_pitch;       // of the copy
   index_t channel_block;
   index_t panels, panels_per_task, panel_groups;
-  std::vector<index_t> depth;      // offsets of (c, i, j) for one channel block
+  std::vector<index_t> depth;  // offsets of (c, i, j) for one channel block
 
   Plan(const Correlation<T>& job_, const TileKernels<T>& kernels, index_t siblings)
       : job(job_),
@@ -52,16 +52,14 @@ struct Plan {
     channel_block = max_of(1, kDepthBlock / max_of(1, taps));
     if (!direct)
       channel_block =
-          min_of(channel_block,
-                 max_of(1, kLocalBytes / (bytes * pitch * blocks.images_per_block)));
+          min_of(channel_block, max_of(1, kLocalBytes / (bytes * pitch * blocks.images_per_block)));
     channel_block = min_of(channel_block, max_of(1, job.channels));
     channel_block =
         ceil_div(max_of(1, job.channels), ceil_div(max_of(1, job.channels), channel_block));
     if (!direct) image_pitch = checked_product(channel_block, pitch);
 
     panels = kernels.panels(job.outputs);
-    panels_per_task =
-        max_of(1, kTileBytes / (bytes * blocks.pixels() * kernels.panel_columns()));
+    panels_per_task = max_of(1, kTileBytes / (bytes * blocks.pixels() * kernels.panel_columns()));
     while (panels_per_task > 1 &&
            blocks.count() * siblings * ceil_div(panels, panels_per_task) < kTasks)
       panels_per_task = ceil_div(panels_per_task, 2);
@@ -132,9 +130,8 @@ void run_task(const TileKernels<T>& kernels, const Plan<T>& plan, index_t task) 
   Scratch<index_t> rows(pixels);
   fill_rows(plan, block, rows.data());
   const T* const source = job.source.data + block.image * job.source_image_stride;
-  const T* const in_place = source +
-                            (block.row * job.h.step + job.h.lowest()) * job.source.width +
-                            job.w.lowest();
+  const T* const in_place =
+      source + (block.row * job.h.step + job.h.lowest()) * job.source.width + job.w.lowest();
 
   index_t channel = 0;
   do {  // once even without channels, so that the tile is defined

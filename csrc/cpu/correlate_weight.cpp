@@ -1,5 +1,6 @@
 // Weight gradient as an implicit matrix product: rows are (c, kh, kw), depth is pixels, columns are
-// output channels. The pixels are summed in a fixed number of splits, which are then added in order.
+// output channels. The pixels are summed in a fixed number of splits, which are then added in
+// order.
 #include "cpu/correlate_weight.h"
 
 #include <algorithm>
@@ -14,9 +15,9 @@
 namespace cnncore {
 namespace {
 
-constexpr index_t kTasks = 8;      // as many tasks as this where the shape allows it
-constexpr index_t kPixels = 256;   // of one block; its panel of output gradients is 32 KB
-constexpr index_t kRows = 168;     // (c, kh, kw) of one task
+constexpr index_t kTasks = 8;     // as many tasks as this where the shape allows it
+constexpr index_t kPixels = 256;  // of one block; its panel of output gradients is 32 KB
+constexpr index_t kRows = 168;    // (c, kh, kw) of one task
 constexpr index_t kLocalBytes = 192 << 10;
 constexpr index_t kChunkWork = 500000;  // products worth handing to another thread
 
@@ -60,9 +61,8 @@ class WeightGradient {
 
   void run() {
     Scratch<T> sums(checked_product(s_.groups, splits_, sums_size_));
-    const index_t work =
-        blocks_.count() / splits_ * blocks_.pixels() * channel_block_ * s_.taps() *
-        packed_columns();
+    const index_t work = blocks_.count() / splits_ * blocks_.pixels() * channel_block_ * s_.taps() *
+                         packed_columns();
     parallel_for(s_.groups * splits_ * channel_blocks_, max_of(1, kChunkWork / max_of(1, work)),
                  [&](index_t begin, index_t end) {
                    for (index_t task = begin; task < end; ++task) accumulate(task, sums.data());
@@ -119,8 +119,8 @@ class WeightGradient {
     for (index_t n = 0; n < block.images; ++n)
       for (index_t u = 0; u < block.rows; ++u)
         for (index_t v = 0; v < s_.ow(); ++v)
-          *depth++ = n * channel_block_ * pitch_ + u * h_.local_step() * row_pitch_ +
-                     v * w_.local_step();
+          *depth++ =
+              n * channel_block_ * pitch_ + u * h_.local_step() * row_pitch_ + v * w_.local_step();
     return depth - begin;
   }
 
@@ -132,10 +132,10 @@ class WeightGradient {
     const index_t columns = min_of(lanes, s_.group_outputs() - first);
     if (columns < lanes) std::fill_n(panel, block.images * pixels * lanes, T(0));
     for (index_t n = 0; n < block.images; ++n)
-      kernels_.transpose(gy_ + ((block.image + n) * s_.outputs + group * s_.group_outputs() +
-                                first) * plane +
-                             block.row * s_.ow(),
-                         plane, columns, pixels, panel + n * pixels * lanes, lanes, nullptr);
+      kernels_.transpose(
+          gy_ + ((block.image + n) * s_.outputs + group * s_.group_outputs() + first) * plane +
+              block.row * s_.ow(),
+          plane, columns, pixels, panel + n * pixels * lanes, lanes, nullptr);
   }
 
   // Adds the splits of one panel of one group and writes it to gweight (O, C/G, KH, KW).

@@ -2,8 +2,8 @@
 //
 // Sources in csrc/cpu/isa are compiled once per instruction set, each into a namespace of its own:
 //
-//   isa/thing.cpp        namespace cnncore { namespace CNNCORE_ISA_NAMESPACE { void f(int n) {…} } }
-//   thing.cpp            CNNCORE_DECLARE_FOR_EACH_ISA(void f(int n))
+//   isa/thing.cpp        namespace cnncore { namespace CNNCORE_ISA_NAMESPACE { void f(int n) {…} }
+//   } thing.cpp            CNNCORE_DECLARE_FOR_EACH_ISA(void f(int n))
 //                        …  CNNCORE_SELECT_ISA(f)(3);
 //
 // Such a source must not use the standard library's templates or other functions that the compiler
@@ -25,16 +25,24 @@ std::vector<std::string> cpu_features();
 
 #if CNNCORE_X86
   #define CNNCORE_DECLARE_FOR_EACH_ISA(declaration) \
-    namespace baseline { declaration; }             \
-    namespace avx2 { declaration; }                 \
-    namespace avx512 { declaration; }
-  #define CNNCORE_SELECT_ISA(function)                                                     \
-    (::cnncore::active_isa() == ::cnncore::Isa::avx512 ? ::cnncore::avx512::function       \
-     : ::cnncore::active_isa() == ::cnncore::Isa::avx2 ? ::cnncore::avx2::function         \
+    namespace baseline {                            \
+    declaration;                                    \
+    }                                               \
+    namespace avx2 {                                \
+    declaration;                                    \
+    }                                               \
+    namespace avx512 {                              \
+    declaration;                                    \
+    }
+  #define CNNCORE_SELECT_ISA(function)                                               \
+    (::cnncore::active_isa() == ::cnncore::Isa::avx512 ? ::cnncore::avx512::function \
+     : ::cnncore::active_isa() == ::cnncore::Isa::avx2 ? ::cnncore::avx2::function   \
                                                        : ::cnncore::baseline::function)
 #else
   #define CNNCORE_DECLARE_FOR_EACH_ISA(declaration) \
-    namespace baseline { declaration; }
+    namespace baseline {                            \
+    declaration;                                    \
+    }
   #define CNNCORE_SELECT_ISA(function) (::cnncore::active_isa(), ::cnncore::baseline::function)
 #endif
 

@@ -14,8 +14,8 @@
 namespace cnncore {
 namespace {
 
-constexpr index_t kDepthBlock = 256;  // a panel block of 32 KB stays in the first-level cache
-constexpr index_t kTasks = 8;         // as many tasks as this where the shape allows it
+constexpr index_t kDepthBlock = 256;    // a panel block of 32 KB stays in the first-level cache
+constexpr index_t kTasks = 8;           // as many tasks as this where the shape allows it
 constexpr index_t kChunkWork = 500000;  // products worth handing to another thread
 
 template <class T>
@@ -84,8 +84,7 @@ void pack_panels(const TileKernels<T>& kernels, const MatrixView<T>& b, T* panel
 }
 
 template <class T>
-void gemm(const MatrixView<T>& a, const MatrixView<T>& b, T* c, index_t c_stride,
-          bool accumulate) {
+void gemm(const MatrixView<T>& a, const MatrixView<T>& b, T* c, index_t c_stride, bool accumulate) {
   const index_t m = a.rows, n = b.columns, depth = a.columns;
   if (m == 0 || n == 0) return;
   if (depth == 0) {
@@ -107,41 +106,48 @@ void gemm(const MatrixView<T>& a, const MatrixView<T>& b, T* c, index_t c_stride
   const index_t depth_pitch = by_rows ? 1 : block.rows + 16;
 
   const index_t work = block.rows * block.panels * panel_columns * depth;
-  parallel_for(row_blocks * groups, max_of(1, kChunkWork / max_of(1, work)), [&](index_t begin, index_t end) {
-    Scratch<T> left(by_rows ? block.rows * row_pitch : depth_block * depth_pitch);
-    Scratch<T> edge(block.rows * panel_columns);  // the last panel, where c is narrower than it
-    Scratch<index_t> tables(block.rows + depth_block);
-    index_t* const row_table = tables.data();
-    index_t* const depth_table = row_table + block.rows;
-    for (index_t r = 0; r < block.rows; ++r) row_table[r] = r * row_pitch;
-    for (index_t k = 0; k < depth_block; ++k) depth_table[k] = k * depth_pitch;
+  parallel_for(
+      row_blocks * groups, max_of(1, kChunkWork / max_of(1, work)),
+      [&](index_t begin, index_t end) {
+        Scratch<T> left(by_rows ? block.rows * row_pitch : depth_block * depth_pitch);
+        Scratch<T> edge(block.rows * panel_columns);  // the last panel, where c is narrower than it
+        Scratch<index_t> tables(block.rows + depth_block);
+        index_t* const row_table = tables.data();
+        index_t* const depth_table = row_table + block.rows;
+        for (index_t r = 0; r < block.rows; ++r) row_table[r] = r * row_pitch;
+        for (index_t k = 0; k < depth_block; ++k) depth_table[k] = k * depth_pitch;
 
-    for (index_t task = begin; task < end; ++task) {
-      const index_t row = task / groups * block.rows, rows = min_of(block.rows, m - row);
-      const index_t first = task % groups * block.panels;
-      const index_t last = min_of(panels, first + block.panels);
-      for (index_t k = 0; k < depth; k += depth_block) {
-        const index_t depth_count = min_of(depth_block, depth - k);
-        copy_block(a.at(row, k), rows, depth_count, row_pitch, depth_pitch, left.data());
-        for (index_t p = first; p < last; ++p) {
-          const index_t lanes = kernels.lanes(p, n), columns = min_of(lanes, n - p * panel_columns);
-          T* const target = c + row * c_stride + p * panel_columns;
-          const bool narrow = columns < lanes;
-          TileArgs<T> args{left.data(), row_table, depth_table, depth_count,
-                           packed.data() + p * panel_columns * depth + k * lanes,
-                           narrow ? edge.data() : target, narrow ? lanes : c_stride,
-                           narrow ? k > 0 : accumulate || k > 0};
-          run_tiles(kernels, args, rows, lanes);
-          if (narrow && k + depth_count == depth)
-            for (index_t r = 0; r < rows; ++r)
-              for (index_t j = 0; j < columns; ++j) {
-                T& out = target[r * c_stride + j];
-                out = accumulate ? out + edge[r * lanes + j] : edge[r * lanes + j];
-              }
+        for (index_t task = begin; task < end; ++task) {
+          const index_t row = task / groups * block.rows, rows = min_of(block.rows, m - row);
+          const index_t first = task % groups * block.panels;
+          const index_t last = min_of(panels, first + block.panels);
+          for (index_t k = 0; k < depth; k += depth_block) {
+            const index_t depth_count = min_of(depth_block, depth - k);
+            copy_block(a.at(row, k), rows, depth_count, row_pitch, depth_pitch, left.data());
+            for (index_t p = first; p < last; ++p) {
+              const index_t lanes = kernels.lanes(p, n),
+                            columns = min_of(lanes, n - p * panel_columns);
+              T* const target = c + row * c_stride + p * panel_columns;
+              const bool narrow = columns < lanes;
+              TileArgs<T> args{left.data(),
+                               row_table,
+                               depth_table,
+                               depth_count,
+                               packed.data() + p * panel_columns * depth + k * lanes,
+                               narrow ? edge.data() : target,
+                               narrow ? lanes : c_stride,
+                               narrow ? k > 0 : accumulate || k > 0};
+              run_tiles(kernels, args, rows, lanes);
+              if (narrow && k + depth_count == depth)
+                for (index_t r = 0; r < rows; ++r)
+                  for (index_t j = 0; j < columns; ++j) {
+                    T& out = target[r * c_stride + j];
+                    out = accumulate ? out + edge[r * lanes + j] : edge[r * lanes + j];
+                  }
+            }
+          }
         }
-      }
-    }
-  });
+      });
 }
 
 template void pack_panels(const TileKernels<float>&, const MatrixView<float>&, float*);

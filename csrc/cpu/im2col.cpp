@@ -94,8 +94,8 @@ void col2im(const T* cols, index_t planes, index_t height, index_t width, const 
 
 template void im2col(const float*, index_t, index_t, index_t, const Window2d&, float*);
 template void im2col(const double*, index_t, index_t, index_t, const Window2d&, double*);
-template void col2im(const float*, index_t, index_t, index_t, const Window2d&, float*,
-                     const float*, index_t);
+template void col2im(const float*, index_t, index_t, index_t, const Window2d&, float*, const float*,
+                     index_t);
 template void col2im(const double*, index_t, index_t, index_t, const Window2d&, double*,
                      const double*, index_t);
 

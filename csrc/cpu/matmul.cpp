@@ -72,8 +72,8 @@ void matmul(const BatchedMatrix<T>& a, const BatchedMatrix<T>& b, T* c) {
     gemm(matrix(a, batch_offset(a, shape, i)), matrix(b, batch_offset(b, shape, i)),
          c + i * rows * columns, columns, false);
   };
-  const double products = static_cast<double>(rows) * static_cast<double>(columns) *
-                          static_cast<double>(depth);
+  const double products =
+      static_cast<double>(rows) * static_cast<double>(columns) * static_cast<double>(depth);
   if (products < static_cast<double>(kSmallProduct)) {
     const index_t work = static_cast<index_t>(products) / 16;
     parallel_for(batch, grain_for(work), [&](index_t begin, index_t end) {

@@ -179,11 +179,23 @@ Pool& pool() {
 
 }  // namespace
 
-Block* acquire_block(std::size_t bytes) { return pool().acquire(bytes); }
-void release_block(Block* block) noexcept { pool().release(block); }
-MemoryStats memory_stats() { return pool().stats(); }
-void reset_memory_peak() { pool().reset_peak(); }
-void release_cached_memory() { pool().release_cached(); }
-void set_memory_limit(std::size_t bytes) { pool().set_limit(bytes); }
+Block* acquire_block(std::size_t bytes) {
+  return pool().acquire(bytes);
+}
+void release_block(Block* block) noexcept {
+  pool().release(block);
+}
+MemoryStats memory_stats() {
+  return pool().stats();
+}
+void reset_memory_peak() {
+  pool().reset_peak();
+}
+void release_cached_memory() {
+  pool().release_cached();
+}
+void set_memory_limit(std::size_t bytes) {
+  pool().set_limit(bytes);
+}
 
 }  // namespace cnncore

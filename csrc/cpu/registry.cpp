@@ -10,6 +10,8 @@ KernelSource::KernelSource(const char* name_, const char* file_, int line_)
   first = this;
 }
 
-const KernelSource* kernel_sources() { return first; }
+const KernelSource* kernel_sources() {
+  return first;
+}
 
 }  // namespace cnncore

@@ -120,9 +120,8 @@ class Team {
              ++spin)
           relax();
         lock.lock();
-        wake_.wait(lock, [&] {
-          return posted_ != nullptr && seats_ > 0 && seen != generation_.load();
-        });
+        wake_.wait(lock,
+                   [&] { return posted_ != nullptr && seats_ > 0 && seen != generation_.load(); });
       }
       seen = generation_.load();
       --seats_;
@@ -175,7 +174,9 @@ Team& team() {
 
 }  // namespace
 
-int get_num_threads() { return team().threads(); }
+int get_num_threads() {
+  return team().threads();
+}
 
 void set_num_threads(int count) {
   require(count >= 1 && count <= kMaxThreads, "threads",

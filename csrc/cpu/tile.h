@@ -35,9 +35,9 @@ struct TileKernels {
   using Transpose = void (*)(const T* in, index_t in_stride, index_t rows, index_t columns, T* out,
                              index_t out_stride, const T* bias);
 
-  int rows;                       // most rows of one tile
-  int width;                      // lanes of one vector; a panel has one or two vectors
-  Run run[2][kMaxTileRows + 1];   // [vectors - 1][rows]
+  int rows;                      // most rows of one tile
+  int width;                     // lanes of one vector; a panel has one or two vectors
+  Run run[2][kMaxTileRows + 1];  // [vectors - 1][rows]
   Transpose transpose;
 
   index_t panel_columns() const { return 2 * width; }

@@ -1,8 +1,7 @@
-#include "cuda/device.h"
-
 #include <cuda_runtime.h>
 
 #include "cnncore/geometry.h"  // compiled for the device here, so that it stays fit for it
+#include "cuda/device.h"
 
 namespace cnncore::cuda {
 

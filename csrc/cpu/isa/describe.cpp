@@ -4,8 +4,12 @@
 namespace cnncore {
 namespace CNNCORE_ISA_NAMESPACE {
 
-const char* compiled_isa() { return CNNCORE_ISA_NAME; }
-int vector_bytes() { return kVectorBytes; }
+const char* compiled_isa() {
+  return CNNCORE_ISA_NAME;
+}
+int vector_bytes() {
+  return kVectorBytes;
+}
 
 }  // namespace CNNCORE_ISA_NAMESPACE
 }  // namespace cnncore

@@ -21,8 +21,7 @@ struct Simd {
   static constexpr int width = kVectorBytes / static_cast<int>(sizeof(T));
   typedef T vector __attribute__((vector_size(kVectorBytes)));
   // The same bytes without an alignment promise; may_alias because buffers are plain T arrays.
-  typedef T unaligned
-      __attribute__((vector_size(kVectorBytes), aligned(alignof(T)), may_alias));
+  typedef T unaligned __attribute__((vector_size(kVectorBytes), aligned(alignof(T)), may_alias));
 };
 
 template <class T>

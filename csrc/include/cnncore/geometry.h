@@ -6,10 +6,18 @@
 
 namespace cnncore {
 
-CNNCORE_HD index_t ceil_div(index_t a, index_t b) { return (a + b - 1) / b; }
-CNNCORE_HD index_t min_of(index_t a, index_t b) { return a < b ? a : b; }
-CNNCORE_HD index_t max_of(index_t a, index_t b) { return a > b ? a : b; }
-CNNCORE_HD index_t round_up(index_t a, index_t b) { return ceil_div(a, b) * b; }
+CNNCORE_HD index_t ceil_div(index_t a, index_t b) {
+  return (a + b - 1) / b;
+}
+CNNCORE_HD index_t min_of(index_t a, index_t b) {
+  return a < b ? a : b;
+}
+CNNCORE_HD index_t max_of(index_t a, index_t b) {
+  return a > b ? a : b;
+}
+CNNCORE_HD index_t round_up(index_t a, index_t b) {
+  return ceil_div(a, b) * b;
+}
 
 // One axis of a window.
 struct Window1d {

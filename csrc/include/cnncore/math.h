@@ -78,7 +78,9 @@ CNNCORE_HD float exponential_minus_1(float x) {
   const float s = detail::power_of_two(n);
   return s * p + (s - 1.0f);
 }
-CNNCORE_HD double exponential_minus_1(double x) { return ::expm1(x); }
+CNNCORE_HD double exponential_minus_1(double x) {
+  return ::expm1(x);
+}
 
 // log(1 + e) for 0 <= e <= 1, as 2 artanh(e / (2 + e)); minimax fit, relative error 4e-9.
 CNNCORE_HD float log1p_unit(float e) {

@@ -32,8 +32,8 @@ template <class T>
 class Scratch {
  public:
   explicit Scratch(index_t count)
-      : block_(acquire_block(static_cast<std::size_t>(
-            checked_product(count, static_cast<index_t>(sizeof(T)))))) {}
+      : block_(acquire_block(
+            static_cast<std::size_t>(checked_product(count, static_cast<index_t>(sizeof(T)))))) {}
   ~Scratch() { release_block(block_); }
   Scratch(const Scratch&) = delete;
   Scratch& operator=(const Scratch&) = delete;

@@ -15,6 +15,6 @@ struct KernelSource {
 const KernelSource* kernel_sources();  // a linked list
 
 #define CNNCORE_KERNEL(name) \
-  static const ::cnncore::KernelSource cnncore_source_##name { #name, __FILE__, __LINE__ + 1 }
+  static const ::cnncore::KernelSource cnncore_source_##name{#name, __FILE__, __LINE__ + 1}
 
 }  // namespace cnncore
