@@ -82,31 +82,6 @@ def test_weight_decay_is_inside_the_gradient_for_adam_and_outside_for_adamw() ->
     assert stepped(AdamW([q], 0.1, weight_decay=0.01), q, [0])[0] == pytest.approx(0.999, abs=1e-12)
 
 
-@pytest.mark.parametrize(
-    ("name", "settings"),
-    [
-        ("SGD", {"lr": 0.05}),
-        ("SGD", {"lr": 0.05, "momentum": 0.9, "dampening": 0.3, "weight_decay": 0.1}),
-        ("SGD", {"lr": 0.05, "momentum": 0.9, "nesterov": True}),
-        ("Adam", {"lr": 0.01, "weight_decay": 0.1}),
-        ("AdamW", {"lr": 0.01, "betas": (0.8, 0.95), "weight_decay": 0.1}),
-    ],
-)
-def test_ten_steps_agree_with_pytorch(name, settings) -> None:
-    torch = pytest.importorskip("torch")
-    rng = np.random.default_rng(0)
-    start, gradients = rng.normal(size=(3, 4)), rng.normal(size=(10, 3, 4))
-    ours = Parameter(start)
-    theirs = torch.nn.Parameter(torch.tensor(start))
-    mine = {"SGD": SGD, "Adam": Adam, "AdamW": AdamW}[name]([ours], **settings)
-    reference = getattr(torch.optim, name)([theirs], **settings)
-    for gradient in gradients:
-        ours.grad, theirs.grad = Tensor(gradient), torch.tensor(gradient)
-        mine.step()
-        reference.step()
-    np.testing.assert_allclose(ours.data, theirs.detach().numpy(), rtol=1e-12, atol=1e-14)
-
-
 def test_groups_have_settings_of_their_own() -> None:
     p, q = one(), one()
     optimizer = SGD([{"params": [p]}, {"params": [q], "lr": 0.5}], lr=0.1)

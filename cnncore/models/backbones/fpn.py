@@ -71,7 +71,7 @@ class ResNetFpn(Module):
 
     def __init__(
         self,
-        body: ResNetSettings = ResNetSettings(),
+        body: ResNetSettings,
         out_channels: int = 256,
         norm: str | None = None,
         extra_level: bool = True,

@@ -65,7 +65,7 @@ class Regions:
 
     @staticmethod
     def group(boxes: Sequence[FloatArray], rule: LevelRule) -> tuple[Regions, IntArray]:
-        """From boxes for each image; and the order: ``regions.boxes = concatenate(boxes)[order]``."""
+        """From boxes for each image, and the order: ``regions.boxes = every_box[order]``."""
         every = np.concatenate([np.zeros((0, 4), np.float32), *boxes])
         image = np.repeat(np.arange(len(boxes)), [len(b) for b in boxes])
         level = rule.assign(every)

@@ -118,7 +118,7 @@ class RegionProposalNetwork(Module):
         return RpnOutputs(objectness, deltas, anchors)
 
     def loss(self, outputs: RpnOutputs, boxes: Sequence[FloatArray], rng: Rng) -> dict[str, Tensor]:
-        """Objectness and box loss on a random sample of anchors, given the true boxes of each image.
+        """Objectness and box loss on a random sample of anchors, given each image's true boxes.
 
         Objectness: binary cross-entropy; boxes: smooth L1 on the positive anchors; both are divided
         by the number of sampled anchors.

@@ -9,8 +9,8 @@ Letters: ``N C H W`` images, ``K`` classes, ``D`` depth.
 Source: Ronneberger, Fischer & Brox, "U-Net", 2015, section 2 and figure 1.
 Differences: convolutions are padded, so that the output has the input's size (the paper crops); a
 normalisation may follow each convolution (the paper has none) and then takes over its bias; sizes
-need not be divisible by ``2**D``: each way up goes to the exact size of its bridge.  State-dict keys
-are those of the most used PyTorch implementation (milesial/Pytorch-UNet).
+need not be divisible by ``2**D``: each way up goes to the exact size of its bridge.  State-dict
+keys are those of the most used PyTorch implementation (milesial/Pytorch-UNet).
 """
 
 from __future__ import annotations
