@@ -24,7 +24,7 @@ def _load() -> tuple[Any, str]:
     if os.environ.get("CNNCORE_BACKEND") == "array":
         return None, "CNNCORE_BACKEND=array asks for the NumPy kernels"
     try:
-        from cnncore import _native
+        import cnncore._native as _native
     except (ImportError, RuntimeError) as error:
         if "CNNCORE_ISA" in str(error):  # asked for what this machine lacks: never fall back
             raise BackendError(str(error)) from None
@@ -167,12 +167,14 @@ def conv2d_weight(
 
 def max_pool2d(x: Array, window: Window2d, output_size: Pair) -> tuple[Array, Array]:
     """See ``contract.max_pool2d``."""
-    return _call(_native.max_pool2d, _ready(x), window.flat(), *output_size)
+    first, second = _call(_native.max_pool2d, _ready(x), window.flat(), *output_size)
+    return first, second
 
 
 def bin_max(x: Array, image: Array, rows: Bins, cols: Bins) -> tuple[Array, Array]:
     """See ``contract.bin_max``."""
-    return _call(_native.bin_max, _ready(x), _ready(image), *_bins(rows), *_bins(cols))
+    first, second = _call(_native.bin_max, _ready(x), _ready(image), *_bins(rows), *_bins(cols))
+    return first, second
 
 
 def gather(x: Array, index: Array) -> Array:
@@ -220,12 +222,14 @@ def _bins(bins: Bins) -> tuple[Any, ...]:
 
 def row_moments(x: Array) -> tuple[Array, Array]:
     """See ``contract.row_moments``."""
-    return _call(_native.row_moments, _ready(x))
+    first, second = _call(_native.row_moments, _ready(x))
+    return first, second
 
 
 def row_products(gy: Array, x: Array, mean: Array) -> tuple[Array, Array]:
     """See ``contract.row_products``."""
-    return _call(_native.row_products, _ready(gy), _ready(x), _ready(mean))
+    first, second = _call(_native.row_products, _ready(gy), _ready(x), _ready(mean))
+    return first, second
 
 
 def row_linear(x: Array, a: Array, b: Array) -> Array:
@@ -275,7 +279,8 @@ def reduce_sum(x: Array, axes: tuple[int, ...]) -> Array:
 
 def reduce_max(x: Array, axis: int) -> tuple[Array, Array]:
     """See ``contract.reduce_max``."""
-    return _call(_native.reduce_max, _ready(x), axis)
+    first, second = _call(_native.reduce_max, _ready(x), axis)
+    return first, second
 
 
 def softmax(x: Array, log: bool = False) -> Array:

@@ -2,9 +2,9 @@
 //
 // Sources in csrc/cpu/isa are compiled once per instruction set, each into a namespace of its own:
 //
-//   isa/thing.cpp        namespace cnncore { namespace CNNCORE_ISA_NAMESPACE { void f(int n) {…} }
-//   } thing.cpp            CNNCORE_DECLARE_FOR_EACH_ISA(void f(int n))
-//                        …  CNNCORE_SELECT_ISA(f)(3);
+//   isa/thing.cpp:   namespace cnncore { namespace CNNCORE_ISA_NAMESPACE { void f(int n) {...} } }
+//   thing.cpp:       CNNCORE_DECLARE_FOR_EACH_ISA(void f(int n))
+//                    ... CNNCORE_SELECT_ISA(f)(3);
 //
 // Such a source must not use the standard library's templates or other functions that the compiler
 // may emit out of line under a shared name (see macros.h): keep to plain loops, its own static
