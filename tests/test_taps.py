@@ -118,6 +118,9 @@ def test_nearest_by_scale_uses_the_scale_not_the_sizes():
     # 5 pixels times 1.5 are 7: 0, .67, 1.33, 2, 2.67, 3.33, 4 against 0, .71, 1.43, 2.14, 2.86, ..
     assert taps.nearest(5, 7, 1.5).index.ravel().tolist() == [0, 0, 1, 2, 2, 3, 4]
     assert taps.nearest(5, 7).index.ravel().tolist() == [0, 0, 1, 2, 2, 3, 4]
+    # Equal and doubled lengths copy and repeat, whatever the factor says (PyTorch's rule).
+    assert taps.nearest(2, 2, 1.1).index.ravel().tolist() == [0, 1]
+    assert taps.nearest(2, 4, 2.3).index.ravel().tolist() == [0, 0, 1, 1]
     assert taps.nearest(3, 2, exact=True).index.ravel().tolist() == [0, 2]
     assert taps.nearest(3, 2).index.ravel().tolist() == [0, 1]
 
