@@ -12,7 +12,7 @@ from cnncore.autograd import observe
 from cnncore.errors import ArgumentError
 from cnncore.models.backbones import FeaturePyramid, ResNetBody, ResNetSettings
 from cnncore.models.detection import SMALL, MaskRcnn, maskrcnn_small
-from cnncore.models.detection.roi_heads import Regions, RoiHeads, RoiSettings, pool_regions
+from cnncore.models.detection.roi_heads import RegionPool, Regions, RoiHeads, RoiSettings
 from cnncore.models.detection.rpn import RegionProposalNetwork, RpnOutputs, RpnSettings
 from cnncore.models.detection.truth import Truth
 from cnncore.nn import init
@@ -349,18 +349,18 @@ def test_regions_are_pooled_from_their_own_image_and_level() -> None:
     small, large = np.float32([[0, 0, 8, 8]]), np.float32([[0, 0, 40, 40], [0, 0, 9, 9]])
     regions, order = Regions.group([large, small], TINY_ROI.levels)
     assert order.tolist() == [1, 2, 0]
-    pooled = pool_regions(constant_features(1, 2), regions, 2, TINY_ROI).numpy()
+    pooled = RegionPool(2, TINY_ROI)(constant_features(1, 2), regions).numpy()
     assert pooled.shape == (3, 1, 2, 2)
     np.testing.assert_allclose(pooled[:, 0, 0, 0], [1, 11, 2])
     empty, _ = Regions.group([small[:0], small[:0]], TINY_ROI.levels)
-    assert pool_regions(constant_features(1, 2), empty, 2, TINY_ROI).shape == (0, 1, 2, 2)
+    assert RegionPool(2, TINY_ROI)(constant_features(1, 2), empty).shape == (0, 1, 2, 2)
 
 
 def test_a_region_sees_its_place_at_the_right_scale() -> None:
     ramp = np.tile(np.arange(16, dtype=np.float32) * 4 + 2, (16, 1))  # x in image pixels, stride 4
     features = [Tensor(ramp[None, None]), Tensor(ramp[None, None, ::2, ::2] * 0)]
     regions, _ = Regions.group([np.float32([[8, 8, 16, 16]])], TINY_ROI.levels)
-    pooled = pool_regions(features, regions, 2, TINY_ROI).numpy()[0, 0]
+    pooled = RegionPool(2, TINY_ROI)(features, regions).numpy()[0, 0]
     np.testing.assert_allclose(pooled, [[10, 14], [10, 14]])
 
 

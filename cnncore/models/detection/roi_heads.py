@@ -146,25 +146,30 @@ class MaskHead(Sequential):
         return x
 
 
-def pool_regions(
-    features: Sequence[Tensor], regions: Regions, size: int, settings: RoiSettings
-) -> Tensor:
-    """RoI Align of every region from its level: L maps ``(N, C, H_l, W_l)`` -> ``(R, C, S, S)``."""
-    pooled = []
-    for level, x in enumerate(features):
-        first, end = np.searchsorted(regions.level, (level, level + 1))
-        if first == end:
-            continue
-        boxes = regions.boxes[first:end]
-        rois = np.concatenate([regions.image[first:end, None].astype(boxes.dtype), boxes], 1)
-        scale = 1 / 2 ** (settings.levels.lowest + level)
-        pooled.append(
-            ops.roi_align(x, rois, size, scale, settings.sampling_ratio, settings.aligned)
-        )
-    if not pooled:
-        x = features[0]
-        return Tensor(np.zeros((0, x.shape[1], size, size), x.dtype))
-    return pooled[0] if len(pooled) == 1 else ops.cat(pooled, 0)
+class RegionPool(Module):
+    """RoI Align of every region from its own level, to a grid of ``size`` squared."""
+
+    shown = ("size",)
+
+    def __init__(self, size: int, settings: RoiSettings) -> None:
+        self.size, self.settings = size, settings
+
+    def forward(self, features: Sequence[Tensor], regions: Regions) -> Tensor:
+        """L maps ``(N, C, H_l, W_l)`` -> ``(R, C, S, S)``; one call of the op a level."""
+        settings, pooled = self.settings, []
+        for level, x in enumerate(features):
+            first, end = np.searchsorted(regions.level, (level, level + 1))
+            if first == end:
+                continue
+            boxes = regions.boxes[first:end]
+            rois = np.concatenate([regions.image[first:end, None].astype(boxes.dtype), boxes], 1)
+            scale = 1 / 2 ** (settings.levels.lowest + level)
+            ratio = settings.sampling_ratio
+            pooled.append(ops.roi_align(x, rois, self.size, scale, ratio, settings.aligned))
+        if not pooled:
+            x = features[0]
+            return Tensor(np.zeros((0, x.shape[1], self.size, self.size), x.dtype))
+        return pooled[0] if len(pooled) == 1 else ops.cat(pooled, 0)
 
 
 class RoiHeads(Module):
@@ -174,6 +179,7 @@ class RoiHeads(Module):
         self, in_channels: int, num_classes: int, settings: RoiSettings = RoiSettings()
     ) -> None:
         self.settings = settings
+        self.box_pool = RegionPool(settings.box_size, settings)
         self.box_head = BoxHead(in_channels * settings.box_size**2, settings.box_channels)
         self.box_predictor = BoxPredictor(settings.box_channels, num_classes)
         widths = [in_channels] + [settings.mask_channels] * settings.mask_layers
@@ -185,18 +191,19 @@ class RoiHeads(Module):
             conv = block[0]
             assert isinstance(conv, Conv2d)
             init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
+        self.mask_pool = RegionPool(settings.mask_size, settings)
         self.mask_head = MaskHead(*blocks)
         self.mask_predictor = MaskPredictor(widths[-1], num_classes)
 
     def boxes(self, features: Sequence[Tensor], regions: Regions) -> tuple[Tensor, Tensor]:
         """Class logits ``(R, 1 + K)`` and deltas ``(R, 1 + K, 4)``."""
-        pooled = pool_regions(features, regions, self.settings.box_size, self.settings)
+        pooled = self.box_pool(features, regions)
         scores: tuple[Tensor, Tensor] = self.box_predictor(self.box_head(pooled))
         return scores
 
     def masks(self, features: Sequence[Tensor], regions: Regions, classes: IntArray) -> Tensor:
         """Mask logits ``(R, M, M)`` of one class a region (1 for the first real one)."""
-        pooled = pool_regions(features, regions, self.settings.mask_size, self.settings)
+        pooled = self.mask_pool(features, regions)
         logits = self.mask_predictor(self.mask_head(pooled))
         return logits[np.arange(len(regions)), classes]  # type: ignore[no-any-return]
 
