@@ -72,9 +72,11 @@ def _kernels(replacements: dict[str, Callable[..., Any]]) -> Iterator[None]:
 
 
 def _around(name: str, replacement: Callable[..., Any]) -> Callable[..., Any]:
+    outer = dispatch._overrides.get(name)  # a fault that is on already: both mistakes are made
+
     def kernel(*args: Any, **kwargs: Any) -> Any:
-        device = any(on_device(value) for value in args)
-        return replacement(resolve(name, device)[1], *args, **kwargs)
+        real = outer or resolve(name, any(on_device(value) for value in args))[1]
+        return replacement(real, *args, **kwargs)
 
     return kernel
 

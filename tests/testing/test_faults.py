@@ -71,3 +71,11 @@ def test_fault_is_caught(backend, name):
 def test_unknown_fault_is_refused():
     with pytest.raises(ArgumentError, match="zero_padded_max_pool"), faults.inject("no such"):
         pass
+
+
+def test_two_faults_of_one_kernel_are_both_made():
+    """NMS that drops at the threshold and takes equal scores from the end."""
+    with faults.inject("nms_drops_at_threshold"), faults.inject("nms_unstable"):
+        for check in (checks.nms_is_stable, checks.nms_keeps_what_equals_the_threshold):
+            with pytest.raises(AssertionError):
+                check()
