@@ -19,7 +19,8 @@ groups (of channels; in ``Taps`` of regions), ``R`` regions or rows, ``K`` class
 
 from __future__ import annotations
 
-from typing import Any, Optional, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 from cnncore.geometry import Pair, Window2d
 from cnncore.taps import Bins, Taps
@@ -52,7 +53,7 @@ def col2im(cols: Array, size: Pair, window: Window2d) -> Array:
 def conv2d(
     x: Array,
     weight: Array,
-    bias: Optional[Array],
+    bias: Array | None,
     window: Window2d,
     groups: int = 1,
     algorithm: str = "auto",
@@ -68,7 +69,7 @@ def conv2d(
 def conv_transpose2d(
     y: Array,
     weight: Array,
-    bias: Optional[Array],
+    bias: Array | None,
     size: Pair,
     window: Window2d,
     groups: int = 1,
@@ -137,13 +138,13 @@ def scatter_add(src: Array, index: Array, size: int) -> Array:
 
 
 def resample(
-    x: Array, image: Optional[Array], rows: Taps, cols: Taps, position_sensitive: bool = False
+    x: Array, image: Array | None, rows: Taps, cols: Taps, position_sensitive: bool = False
 ) -> Array:
     """``y[r, c] = Rows_r · x[image[r], c] · Cols_rᵀ``: one sparse matrix along each axis.
 
     x ``(N, C, H, W)``; image ``(R,)`` int64, or None for ``R = N``, ``image[r] = r``.  ``rows`` and
-    ``cols`` have ``G = R`` or ``G = 1``.  -> ``(R, C, PH, PW)``.  With ``position_sensitive`` output
-    channel c at (ph, pw) reads input channel ``(c·PH + ph)·PW + pw``; then C is ``C_in/(PH·PW)``.
+    ``cols`` have ``G = R`` or ``G = 1``.  -> ``(R, C, PH, PW)``.  With ``position_sensitive``
+    output channel c at (ph, pw) reads input channel ``(c·PH + ph)·PW + pw``, C is ``C_in/(PH·PW)``.
     Serves average and adaptive average pooling, all interpolation, RoI Align, crop-and-resize.
     """
     raise NotImplementedError
@@ -151,7 +152,7 @@ def resample(
 
 def resample_adjoint(
     gy: Array,
-    image: Optional[Array],
+    image: Array | None,
     rows: Taps,
     cols: Taps,
     images: int,
@@ -194,17 +195,17 @@ def row_linear2(x: Array, z: Array, a: Array, b: Array, c: Array) -> Array:
 
 
 def pointwise(
-    x: Array, kind: str, params: Sequence[float] = (), order: int = 0, scale: Optional[Array] = None
+    x: Array, kind: str, params: Sequence[float] = (), order: int = 0, scale: Array | None = None
 ) -> Array:
     """``f⁽ᵒʳᵈᵉʳ⁾(x)``, times ``scale`` where given: an activation or its derivatives, order 0..2.
 
     Kinds and params: ``relu``, ``relu6``, ``leaky_relu (slope)``, ``elu (alpha)``, ``selu``,
     ``celu (alpha)``, ``gelu`` (exact, erf), ``gelu_tanh``, ``silu``, ``mish``, ``sigmoid``,
     ``log_sigmoid``, ``hardsigmoid``, ``hardswish``, ``hardtanh (low, high)``, ``tanh``,
-    ``softplus (beta, threshold)``, ``softsign``.  At a kink the derivative is PyTorch's: relu'(0) = 0,
-    relu6' = 0 at both ends, hardtanh' = 0 at both ends, leaky_relu'(0) = slope, elu'(0) = alpha (the
-    negative branch), hardswish'(−3) = 0, hardswish'(3) = 1 … see ``array.py``.  Never overflows where
-    f itself is finite.
+    ``softplus (beta, threshold)``, ``softsign``.  At a kink the derivative is PyTorch's:
+    relu'(0) = 0, relu6' = hardtanh' = hardsigmoid' = 0 at both ends, leaky_relu'(0) = slope,
+    elu'(0) = alpha (the negative branch), hardswish'(−3) = 0, hardswish'(3) = 1.  Never overflows
+    where f itself is finite.
     """
     raise NotImplementedError
 
@@ -260,7 +261,7 @@ def nms(boxes: Array, scores: Array, iou_threshold: float) -> Array:
 def sgd_update(
     param: Array,
     grad: Array,
-    velocity: Optional[Array],
+    velocity: Array | None,
     lr: float,
     momentum: float = 0.0,
     dampening: float = 0.0,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 try:
-    from cnncore import _cuda
+    import cnncore._cuda as _cuda
 except ImportError as error:
     AVAILABLE = False
     REASON = f"cnncore._cuda could not be imported ({error}); it is built only when asked for"

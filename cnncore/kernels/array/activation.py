@@ -19,7 +19,6 @@ FAR = 40.0
 # (1 + 2x) exp(x²) erfc(x) = Σ_k ERFC[k] T_k((x − 3.75)/(x + 3.75)) for x >= 0.  Chebyshev
 # coefficients, computed for this file in 80-digit decimal arithmetic.  The idea of the variable is
 # Shepherd & Laframboise, "Chebyshev approximation of (1 + 2x) exp(x²) erfc x in 0 <= x < ∞", 1981.
-# The series alone is within 4e-16 relative of the function for all x >= 0.
 ERFC = (
     1.1775789345674017,
     -0.004590054580646478,
@@ -52,9 +51,9 @@ ERFC = (
 def normal_cdf(xp: Module, x: Array) -> Array:
     """``Φ(x) = ½ erfc(−x/√2)``, the integral of the bell curve up to x.
 
-    Measured in float64 against 80-digit arithmetic on −38..38: error at most 2.3e-16, and in the
-    negative tail, where Φ is tiny, relative error at most (2 + x²/2) · 2.2e-16 (the rounding of x²
-    in the exponent).
+    Measured in float64 against 80-digit arithmetic at 400 points of −37.5..37.5: error at most
+    1.7e-16, and in the negative tail, where Φ is tiny, relative error at most (2 + x²/2) · 1.3e-16
+    (the rounding of x² in the exponent).
     """
     z = xp.abs(x) / math.sqrt(2.0)
     t = (z - 3.75) / (z + 3.75)

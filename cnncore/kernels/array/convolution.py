@@ -92,13 +92,14 @@ def conv2d(
     """See ``contract.conv2d``: ``weight @ im2col(x)``, group by group."""
     xp = array_module(x)
     weight = native(weight)
-    images, outputs = x.shape[0], weight.shape[0]
+    (images, channels), outputs = x.shape[:2], weight.shape[0]
     out = window.output_size(x.shape[2:])
     if algorithm == "implicit_gemm":
         y = xp.zeros((images, groups, outputs // groups, out[0] * out[1]), weight.dtype)
         plane, filters = padded(x, window, out), _grouped(weight, groups)
         for u, v, (rows, columns) in positions(window, out):
-            pixels = plane[:, :, rows, columns].reshape(images, groups, -1, out[0] * out[1])
+            pixels = plane[:, :, rows, columns]
+            pixels = pixels.reshape(images, groups, channels // groups, out[0] * out[1])
             y += filters[:, :, :, u, v] @ pixels
     else:
         cols = im2col(x, window)
@@ -132,7 +133,8 @@ def conv_transpose2d(
         x = cropped(plane, size, window)
     else:
         cols = weight.reshape(groups, outputs // groups, -1).swapaxes(1, 2) @ y
-        x = col2im(cols.reshape(images, -1, out[0] * out[1]), size, window)
+        taps = window.kernel[0] * window.kernel[1]
+        x = col2im(cols.reshape(images, channels * taps, out[0] * out[1]), size, window)
     return _with_bias(x, bias)
 
 
@@ -152,7 +154,8 @@ def conv2d_weight(
         gweight = xp.empty(shape, gy.dtype)
         plane = padded(x, window, out)
         for u, v, (rows, columns) in positions(window, out):
-            pixels = plane[:, :, rows, columns].reshape(images, groups, channels // groups, -1)
+            pixels = plane[:, :, rows, columns]
+            pixels = pixels.reshape(images, groups, channels // groups, out[0] * out[1])
             product = gy @ _join_images(xp, pixels).swapaxes(1, 2)
             gweight[:, :, u, v] = product.reshape(shape[:2])
         return gweight

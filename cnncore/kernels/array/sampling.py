@@ -139,9 +139,10 @@ def _single_bins(taps: Taps, regions: int, bins: int, along_rows: bool) -> Taps:
     p, t = taps.index.shape[1:]
     grid = (p, bins) if along_rows else (bins, p)  # (PH, PW)
     where = (slice(None), slice(None), None) if along_rows else (slice(None), None)
-    index = np.broadcast_to(taps.index[where], (regions, *grid, t)).reshape(-1, 1, t)
-    weight = np.broadcast_to(taps.weight[where], (regions, *grid, t)).reshape(-1, 1, t)
-    count = np.broadcast_to(taps.count[where], (regions, *grid)).reshape(-1, 1)
+    shape, flat = (regions, *grid, t), (regions * p * bins, 1, t)
+    index = np.broadcast_to(taps.index[where], shape).reshape(flat)
+    weight = np.broadcast_to(taps.weight[where], shape).reshape(flat)
+    count = np.broadcast_to(taps.count[where], shape[:3]).reshape(flat[:2])
     return Taps(taps.size, index, weight, count)
 
 
@@ -179,4 +180,4 @@ def _adjoint_sensitive(
         images * ph * pw,
     )
     gx = gx.reshape(images, ph * pw, outputs, rows.size, cols.size).swapaxes(1, 2)
-    return xp.ascontiguousarray(gx).reshape(images, -1, rows.size, cols.size)
+    return xp.ascontiguousarray(gx).reshape(images, outputs * ph * pw, rows.size, cols.size)

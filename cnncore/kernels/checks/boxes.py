@@ -60,6 +60,10 @@ def _in_place(names: Sequence[str], arrays: Sequence[Array], written: Sequence[s
             continue
         if not array.flags.writeable:
             raise ArgumentError(name, "a writable array", "a read-only one", f"{name}.copy()")
+        flags = array.flags
+        if not (flags.c_contiguous and flags.aligned and array.dtype.isnative):
+            expected = "a contiguous array in native byte order, as it is updated in place"
+            raise ArgumentError(name, expected, "another", f"{name} = np.ascontiguousarray({name})")
         for i, other in enumerate(arrays):
             if i != k and np.may_share_memory(array, other) and np.shares_memory(array, other):
                 got = f"memory shared with {names[i]}"

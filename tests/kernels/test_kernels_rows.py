@@ -1,0 +1,262 @@
+"""Row kernels, reductions, softmax, indexing, boxes and updates against their definitions."""
+
+from __future__ import annotations
+
+import numpy as np
+import oracles
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from kernel_support import FORMS, assert_close, assert_exact, dtypes, each_backend, seeds
+
+from cnncore import kernels
+from cnncore.kernels import dispatch
+
+NAN, INF = float("nan"), float("inf")
+ROWS = [(1, 1), (3, 5), (5, 1), (0, 4), (2, 67), (33, 3), (1, 1000)]
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("shape", ROWS, ids=str)
+def test_row_kernels(backend, dtype, rng, shape, form):
+    x, z = (FORMS[form](rng.normal(size=shape).astype(dtype)) for _ in range(2))
+    a, b, c = (FORMS[form](rng.normal(size=shape[0]).astype(dtype)) for _ in range(3))
+    length = shape[1]
+    mean, squares = kernels.row_moments(x)
+    expected = oracles.row_moments(x)
+    spread = np.abs(x).max(axis=1, initial=0).astype(float)
+    assert_close(mean, expected[0], length, spread, dtype)
+    # the mean's rounding enters each deviation: (|x| + |mean|)² bounds a term
+    assert_close(squares, expected[1], length + 4, length * (2 * spread) ** 2, dtype)
+    sums, products = kernels.row_products(x, z, a)
+    expected = oracles.row_products(x, z, a)
+    terms = oracles.row_products(abs(x), abs(z), -abs(a))
+    assert_close(sums, expected[0], length, terms[0], dtype)
+    assert_close(products, expected[1], length + 1, terms[1], dtype)
+    terms = oracles.row_linear2(*map(abs, (x, z, a, b, c)))
+    assert_close(kernels.row_linear(x, a, b), oracles.row_linear(x, a, b), 2, terms + 1, dtype)
+    actual = kernels.row_linear2(x, z, a, b, c)
+    assert_close(actual, oracles.row_linear2(x, z, a, b, c), 3, terms, dtype)
+
+
+def test_moments_of_rows_far_from_zero(backend, dtype):
+    """E[x²] − E[x]² would lose everything: the mean is 1/eps times the spread's square root."""
+    far = 1 / np.sqrt(np.finfo(dtype).eps)
+    row = (far + np.arange(64) % 2).astype(dtype)
+    _, squares = kernels.row_moments(row[None])
+    _, expected = oracles.row_moments(row[None])
+    assert_close(squares, expected, 64, expected, dtype)
+
+
+SUMS = [
+    ((3, 4, 5), (0, 2)),
+    ((3, 4, 5), (1,)),
+    ((3, 4, 5), (0, 1, 2)),
+    ((3, 4, 5), ()),
+    ((7,), (0,)),
+    ((), ()),
+    ((2, 0, 3), (1,)),
+    ((0, 3), (1,)),
+    ((2, 3, 4, 5), (0, 2, 3)),
+    ((2, 3, 4, 5), (3, 1)),
+    ((2, 1, 513), (2,)),
+]
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("case", SUMS, ids=str)
+def test_reduce_sum(backend, dtype, rng, case, form):
+    shape, axes = case
+    if not shape and form in ("every second", "reversed"):
+        pytest.skip("no axis to stride along")
+    x = FORMS[form](rng.normal(size=shape).astype(dtype))
+    terms = oracles.reduce_sum(abs(x), axes)
+    y = kernels.reduce_sum(x, axes)
+    assert not np.shares_memory(x, y)
+    assert_close(y, oracles.reduce_sum(x, axes), x.size, terms, dtype)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("fill", ["random", "ties", "NaN", "-inf"])
+def test_reduce_max(backend, dtype, rng, axis, fill, form):
+    x = rng.normal(size=(4, 5, 19)) if fill == "random" else rng.integers(0, 3, (4, 5, 19)) * 1.0
+    if fill == "NaN":
+        x[rng.random(x.shape) < 0.2] = NAN
+    if fill == "-inf":
+        x[:] = -INF
+    x = FORMS[form](x.astype(dtype))
+    y, index = kernels.reduce_max(x, axis)
+    expected, winner = oracles.reduce_max(x, axis)
+    assert_exact(y, expected.astype(dtype))
+    assert_exact(index, winner)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("shape", [(2, 5, 3), (3, 1, 2), (4, 9, 1), (1, 40, 1), (0, 3, 2)], ids=str)
+@pytest.mark.parametrize("log", [False, True])
+def test_softmax(backend, dtype, rng, shape, log, form):
+    x = FORMS[form]((20 * rng.normal(size=shape)).astype(dtype))
+    expected = oracles.softmax(x, log)
+    # exp multiplies the rounding of its argument (at most the range of x) by its result
+    span = 1 + 2 * np.abs(x).max(initial=0)
+    terms = span * (np.ones(shape) if log else expected)
+    assert_close(kernels.softmax(x, log), expected, shape[1], terms, dtype)
+
+
+def test_softmax_of_extremes(backend, dtype):
+    x = np.array([[[-INF], [3.0], [-INF]]], dtype)
+    assert_exact(kernels.softmax(x), np.array([[[0], [1], [0]]], dtype))
+    assert_exact(kernels.softmax(x, True), np.array([[[-INF], [0], [-INF]]], dtype))
+    large = np.array([[[1e30], [1e30]]], dtype)
+    assert_exact(kernels.softmax(large), np.full((1, 2, 1), 0.5, dtype))
+    assert np.isnan(kernels.softmax(np.array([[[NAN], [1.0]]], dtype))).all()
+
+
+# --- NumPy's functions and indexing ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(
+    "name", ["add", "subtract", "multiply", "divide", "maximum", "exp", "sqrt"]
+)
+def test_ufunc(backend, dtype, rng, name, form):
+    function = getattr(np, name)
+    arrays = [rng.random((3, 1, 4)) + 0.5, rng.random((2, 1)) + 0.5][: function.nin]
+    arrays = [FORMS[form](a.astype(dtype)) for a in arrays]
+    y = kernels.ufunc(name, *arrays)
+    expected = function(*(a.astype(np.float64) for a in arrays))
+    assert_close(y, expected, 1, 2 * abs(expected), dtype)
+    assert not any(np.shares_memory(y, a) for a in arrays)
+
+
+def test_ufunc_of_large_and_single_arrays(backend, dtype, rng):
+    x, z = (rng.normal(size=(3, 70, 131)).astype(dtype) for _ in range(2))
+    one = np.array(2.5, dtype)
+    for name in ("add", "subtract", "multiply", "divide", "maximum"):
+        for pair in ((x, z), (x, one), (one, x), (x, z[0]), (one, one)):
+            assert_exact(kernels.ufunc(name, *pair), np.asarray(getattr(np, name)(*pair)), dtype)
+    assert_exact(kernels.ufunc("greater", x, one), x > 2.5)
+
+
+def test_take_is_a_new_array(backend, dtype, rng):
+    x = rng.normal(size=(4, 5, 6)).astype(dtype)
+    keys = [
+        (slice(None), 2), (0, 1, 2), (Ellipsis, slice(None, None, -2)), [0, 0, 3],
+        (np.array([1, 2]), slice(None), np.array([0, 5])), x > 0, (None, 1),
+    ]  # fmt: skip
+    for form in FORMS.values():
+        for key in keys:
+            y = kernels.take(form(x), key)
+            assert_exact(y, np.asarray(x[key]), dtype)
+            assert not np.shares_memory(y, x)
+
+
+def test_put_add_transposes_take(backend, dtype, rng):
+    keys = [
+        (slice(None), 2), (0, 1, 2), (Ellipsis, slice(None, None, -2)), [0, 0, 3],
+        (np.array([1, 1, 1]), slice(None), np.array([5, 0, 5])), rng.random((4, 5, 6)) > 0.5,
+    ]  # fmt: skip
+    for form in FORMS.values():
+        for key in keys:
+            src = rng.integers(-9, 9, np.zeros((4, 5, 6))[key].shape).astype(dtype)
+            expected = np.zeros((4, 5, 6), dtype)
+            where = np.arange(120).reshape(4, 5, 6)[key]
+            for at, value in zip(np.ravel(where), np.ravel(src), strict=True):
+                expected.reshape(-1)[at] += value
+            if src.ndim:
+                src = form(src)
+            assert_exact(kernels.put_add(src, key, (4, 5, 6)), expected)
+
+
+# --- boxes ----------------------------------------------------------------------------------------
+
+
+def random_boxes(rng, count, dtype):
+    """Corners on a coarse grid: exact areas, many ties, some without area."""
+    corner, extent = rng.integers(0, 12, (count, 2)), rng.integers(0, 8, (count, 2))
+    return np.concatenate((corner, corner + extent), axis=1).astype(dtype)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("counts", [(5, 7), (0, 4), (3, 0), (0, 0), (1, 40)], ids=str)
+def test_box_iou(backend, dtype, rng, counts, form):
+    a, b = (FORMS[form](random_boxes(rng, n, dtype)) for n in counts)
+    expected = oracles.box_iou(a, b)
+    assert_close(kernels.box_iou(a, b), expected, 1, expected, dtype)
+
+
+def test_box_iou_by_hand(backend, dtype):
+    a = np.array([[0, 0, 2, 2], [5, 5, 5, 5]], dtype)
+    b = np.array([[1, 1, 3, 3], [0, 0, 2, 2], [5, 5, 5, 5]], dtype)
+    expected = np.array([[1 / 7, 1, 0], [0, 0, 0]])
+    assert_close(kernels.box_iou(a, b), expected, 1, expected, dtype)
+
+
+@each_backend
+@given(st.integers(0, 40), st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0]), seeds, dtypes)
+@settings(max_examples=60)
+def test_nms(name, count, threshold, seed, dtype):
+    """Areas are whole numbers and thresholds powers of two, so no rounding decides."""
+    rng = np.random.default_rng(seed)
+    boxes = random_boxes(rng, count, dtype)
+    scores = rng.integers(0, 5, count).astype(dtype)  # many ties
+    with dispatch.use_backend(name):
+        for form in ("contiguous", "column major", "foreign bytes"):
+            kept = kernels.nms(FORMS[form](boxes), FORMS[form](scores), threshold)
+            assert_exact(kept, oracles.nms(boxes, scores, threshold))
+
+
+def test_nms_orders_infinite_scores(backend):
+    boxes = np.array([[0, 0, 1, 1], [2, 2, 3, 3], [4, 4, 5, 5.0]])
+    kept = kernels.nms(boxes, np.array([-INF, INF, 0.0]), 0.5)
+    assert kept.tolist() == [1, 2, 0]
+
+
+# --- updates --------------------------------------------------------------------------------------
+
+SGD = [
+    {"lr": 0.1},
+    {"lr": 0.1, "weight_decay": 0.01},
+    {"lr": 0.1, "momentum": 0.9},
+    {"lr": 0.1, "momentum": 0.9, "dampening": 0.3, "weight_decay": 0.05},
+    {"lr": 0.1, "momentum": 0.9, "nesterov": True, "weight_decay": 0.05},
+]
+ADAM = [
+    {"step": 1, "lr": 0.01},
+    {"step": 7, "lr": 0.01, "beta1": 0.8, "beta2": 0.95, "eps": 1e-3},
+    {"step": 3, "lr": 0.01, "weight_decay": 0.1},
+    {"step": 3, "lr": 0.01, "weight_decay": 0.1, "decoupled": True},
+]
+
+
+def check_update(update, oracle, states, grad, options, dtype):
+    """All states (param first) after the update, element by element."""
+    before = [None if s is None else s.copy() for s in states]
+    param, *rest = states
+    assert update(param, FORMS["foreign bytes"](grad), *rest, **options) is None
+    for at in np.ndindex(*param.shape):
+        values = [None if s is None else float(s[at]) for s in before]
+        expected = oracle(values[0], float(grad[at]), *values[1:], **options)
+        for state, value in zip(states, expected, strict=True):
+            if state is not None:
+                # fewer than 12 roundings of numbers below 4, the bound on inputs and their sums
+                assert abs(float(state[at]) - value) <= 12 * 4 * np.finfo(dtype).eps
+    assert not np.array_equal(before[0], param) or param.size == 0
+
+
+@pytest.mark.parametrize("options", SGD, ids=str)
+@pytest.mark.parametrize("shape", [(1,), (3, 5), (0,), (3, 7, 11)], ids=str)
+def test_sgd_update(backend, dtype, rng, shape, options):
+    param, grad, velocity = (rng.uniform(-1, 1, shape).astype(dtype) for _ in range(3))
+    if "momentum" not in options:
+        velocity = None
+    check_update(kernels.sgd_update, oracles.sgd_update, [param, velocity], grad, options, dtype)
+
+
+@pytest.mark.parametrize("options", ADAM, ids=str)
+@pytest.mark.parametrize("shape", [(1,), (3, 5), (0,), (3, 7, 11)], ids=str)
+def test_adam_update(backend, dtype, rng, shape, options):
+    param, grad, m = (rng.uniform(-1, 1, shape).astype(dtype) for _ in range(3))
+    v = rng.uniform(0.1, 1, shape).astype(dtype)  # away from 0, where the root is steep
+    check_update(kernels.adam_update, oracles.adam_update, [param, m, v], grad, options, dtype)
