@@ -133,13 +133,6 @@ def adaptive_bins(size: int, length: int) -> Bins:
     return Bins(size, p * size // length, -((p + 1) * -size // length))
 
 
-def visible(size: int, length: int, kernel: int, stride: int, padding: int, dilation: int) -> Ints:
-    """How many pixels each window of max pooling sees: those not in the padding, ``(length,)``."""
-    position = np.arange(length)[:, None] * stride - padding + np.arange(kernel) * dilation
-    seen: Ints = ((position >= 0) & (position < size)).sum(axis=1)
-    return seen
-
-
 # --- single pixels: nearest, unpooling ------------------------------------------------------------
 
 

@@ -76,12 +76,6 @@ def test_empty_interval_gives_an_empty_row():
     np.testing.assert_array_equal(found.dense()[0], [[0, 0.5, 0.5, 0], [0] * 4, [0] * 4])
 
 
-def test_visible_counts_pixels_not_padding():
-    # Kernel 2, dilation 4, padding 1 over 3 pixels: the window reads -1 and 3, so nothing.
-    assert taps.visible(3, 1, 2, 1, 1, 4).tolist() == [0]
-    assert taps.visible(5, 3, 3, 2, 1, 1).tolist() == [2, 3, 2]
-
-
 # --- single pixels --------------------------------------------------------------------------------
 
 
