@@ -36,7 +36,19 @@ __version__ = "0.1.0"
 
 # Imported on first use, so that ``import cnncore`` costs little more than ``import numpy``.
 _LAZY = frozenset(
-    {"cli", "data", "explain", "io", "models", "nn", "optim", "report", "testing", "train", "vision"}
+    {
+        "cli",
+        "data",
+        "explain",
+        "io",
+        "models",
+        "nn",
+        "optim",
+        "report",
+        "testing",
+        "train",
+        "vision",
+    }
 )
 
 __all__ = [

@@ -5,8 +5,6 @@ Nothing computes with this module; it only looks at what lies below it.
 
 from __future__ import annotations
 
-import importlib.util
-import platform
 import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,7 +15,7 @@ import numpy as np
 import cnncore
 from cnncore.autograd import Function
 from cnncore.errors import ArgumentError, BackendError
-from cnncore.kernels import contract, cuda, dispatch, native
+from cnncore.kernels import checks, contract, cuda, dispatch, native
 
 # Optional packages and the extra of cnncore that installs each.
 OPTIONAL = {
@@ -40,12 +38,15 @@ def info() -> str:
     """What runs on what, and why not on better, as text.
 
     Versions; the backend asked for; whether the compiled kernels are there, else the reason; the
-    instruction set in use and those available; threads; the memory pool; CUDA or the reason why not;
-    optional packages; and for every kernel the backend that serves it.
+    instruction set in use and those available; threads; the memory pool; CUDA or the reason why
+    not; optional packages; and for every kernel the backend that serves it.
 
     >>> print(info())  # doctest: +ELLIPSIS
     cnncore ...
     """
+    import importlib.util
+    import platform  # here, because it would be a tenth of the time of ``import cnncore``
+
     lines = [
         _line("cnncore", f"{cnncore.__version__} ({Path(cnncore.__file__).parent})"),
         _line("Python", f"{platform.python_version()} on {platform.platform()}"),
@@ -58,11 +59,15 @@ def info() -> str:
     for key, value in built.items():
         text = ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
         lines.append(_line(f"  {key.replace('_', ' ')}", text or "none"))
-    lines += [_line(f"  memory {key}", f"{value:,}") for key, value in native.memory_stats().items()]
+    lines += [
+        _line(f"  memory {key}", f"{value:,}") for key, value in native.memory_stats().items()
+    ]
     lines.append(_line("CUDA kernels", "yes" if cuda.AVAILABLE else f"no: {cuda.REASON}"))
     for module, extra in OPTIONAL.items():
         found = importlib.util.find_spec(module) is not None
-        lines.append(_line(f"  {module}", "present" if found else f'pip install "cnncore[{extra}]"'))
+        lines.append(
+            _line(f"  {module}", "present" if found else f'pip install "cnncore[{extra}]"')
+        )
     return "\n".join([*lines, *_kernel_lines()])
 
 
@@ -84,6 +89,8 @@ def _kernel_lines() -> Iterator[str]:
 
 def machine() -> str:
     """The machine in words, for every figure that depends on it."""
+    import platform
+
     threads = native.get_num_threads()
     isa = native.describe().get("isa", "NumPy")
     return f"{_cpu_name()}, {threads} thread{'s' * (threads > 1)}, {isa}, {platform.system()}"
@@ -91,11 +98,13 @@ def machine() -> str:
 
 def _cpu_name() -> str:
     """The processor's family, model and name where Linux tells (a name alone may be generic)."""
+    import platform
+
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         return platform.processor() or platform.machine()
-    facts = {}
+    facts: dict[str, str] = {}
     for line in lines:
         name, _, value = line.partition(":")
         facts.setdefault(name.strip(), value.strip())
@@ -135,7 +144,7 @@ def where(op: Callable[..., Any]) -> str:
         except BackendError as error:
             lines.append(f"    nowhere   {error}")
             continue
-        lines.append(f"    checked   {_place(getattr(dispatch.checks, name))}")
+        lines.append(f"    checked   {_place(getattr(checks, name))}")
         lines.append(f"    chosen    {backend}, by {_place(dispatch.resolve)}")
         lines += [f"    not       {reason}" for reason in reasons]
         lines.append(f"    runs      {_place(implementation)}")
@@ -213,5 +222,3 @@ def _names(code: types.CodeType) -> Iterator[str]:
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
             yield from _names(constant)
-
-

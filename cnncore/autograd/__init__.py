@@ -13,6 +13,20 @@ from cnncore.autograd.modes import (
 from cnncore.autograd.tensor import OPERATORS, Tensor, from_dlpack, tensor
 
 __all__ = [
-    "OPERATORS", "Event", "Function", "Tensor", "describe", "detect_anomaly", "emit", "enable_grad",
-    "from_dlpack",     "grad", "is_grad_enabled", "no_grad", "observe", "set_grad_enabled", "tensor", "to_dot",
+    "OPERATORS",
+    "Event",
+    "Function",
+    "Tensor",
+    "describe",
+    "detect_anomaly",
+    "emit",
+    "enable_grad",
+    "from_dlpack",
+    "grad",
+    "is_grad_enabled",
+    "no_grad",
+    "observe",
+    "set_grad_enabled",
+    "tensor",
+    "to_dot",
 ]

@@ -13,8 +13,9 @@ after_forward Add
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Callable, Iterator, Literal
+from typing import Any, Literal
 
 Kind = Literal[
     "before_forward",

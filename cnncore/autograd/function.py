@@ -1,14 +1,14 @@
 """One node of the graph: a forward on arrays, a backward on tensors, and what it keeps between.
 
 A backward is written with differentiable ops, so that a gradient is itself a graph and can be
-differentiated again.  What backward needs is kept explicitly, by ``keep_input``, ``keep_output`` and
-``keep``; nothing else of a forward pass stays in memory.
+differentiated again.  What backward needs is kept explicitly, by ``keep_input``, ``keep_output``
+and ``keep``; nothing else of a forward pass stays in memory.
 """
 
 from __future__ import annotations
 
 import sys
-from typing import Any, Optional
+from typing import Any
 
 import numpy as np
 
@@ -42,17 +42,17 @@ class Function:
     array([6.], dtype=float32)
     """
 
-    edges: tuple[Optional[Edge], ...] = ()
+    edges: tuple[Edge | None, ...] = ()
     needs: tuple[bool, ...] = ()
     shapes: tuple[tuple[int, ...], ...] = ()  # of the outputs
-    hooks: dict[int, list[Any]] = {}  # of the outputs; an op's own once it has any
+    hooks: dict[int, list[Any]] | None = None  # of the outputs
     line: str = ""  # the user's line, under detect_anomaly
 
-    _inputs: tuple[Optional[Tensor], ...] = ()
-    _keep_inputs: tuple[Optional[int], ...] = ()
+    _inputs: tuple[Tensor | None, ...] = ()
+    _keep_inputs: tuple[int | None, ...] = ()
     _keep_outputs: tuple[int, ...] = ()
     _arrays: tuple[Array, ...] = ()
-    _kept: Optional[list[_Kept | None]] = None
+    _kept: list[_Kept | None] | None = None
     _released = False
 
     @property
@@ -64,13 +64,13 @@ class Function:
         """Compute on arrays (None for an absent optional input)."""
         raise NotImplementedError
 
-    def backward(self, *gys: Any) -> tuple[Optional[Tensor], ...]:
+    def backward(self, *gys: Any) -> tuple[Tensor | None, ...]:
         """Gradients of the inputs, written with ops."""
         raise NotImplementedError
 
     # What backward will need: called inside forward.
 
-    def keep_input(self, *positions: Optional[int]) -> None:
+    def keep_input(self, *positions: int | None) -> None:
         """Keep these inputs for backward (None holds a place: ``kept`` gives None there)."""
         self._keep_inputs += positions
 
@@ -113,7 +113,9 @@ class Function:
             wants = tuple([t is not None and t.requires_grad for t in inputs])
         except AttributeError:
             kinds = ", ".join(type(t).__name__ for t in inputs)
-            raise DTypeError(f"inputs of {self.name}", "tensors or None", kinds, "Tensor(array)") from None
+            raise DTypeError(
+                f"inputs of {self.name}", "tensors or None", kinds, "Tensor(array)"
+            ) from None
         arrays = [None if t is None else t.data for t in inputs]
         record = state.grad_enabled and True in wants
         self.needs = wants if record else (False,) * len(wants)
@@ -151,17 +153,17 @@ class Function:
             return
         guilty = [i for i, x in enumerate(arrays) if x is not None and not is_finite(x)]
         where = f"it came in through input {guilty[0]}" if guilty else "its inputs were finite"
-        raise AnomalyError(f"forward of {self.name} gave NaN or Inf ({where}); called at {self.line}")
+        raise AnomalyError(
+            f"forward of {self.name} gave NaN or Inf ({where}); called at {self.line}"
+        )
 
 
 class _Kept:
     """A tensor or array held for backward, and enough to notice that it has been written to."""
 
-    __slots__ = ("array", "edge", "requires_grad", "counter", "version", "sample", "is_tensor")
+    __slots__ = ("array", "counter", "edge", "is_tensor", "requires_grad", "sample", "version")
 
-    def __init__(
-        self, value: Any, producer: Optional[Function] = None, index: int = 0
-    ) -> None:
+    def __init__(self, value: Any, producer: Function | None = None, index: int = 0) -> None:
         self.is_tensor = isinstance(value, Tensor)
         self.array = value.data if self.is_tensor else value
         self.requires_grad = self.is_tensor and value.requires_grad
@@ -196,7 +198,7 @@ def _sample(array: Array, nbytes: int = 0) -> bytes:
     if everything or size <= SAMPLED:
         return array.tobytes()
     flat = array.reshape(-1) if array.flags.c_contiguous else array.flat
-    return flat[:: size // SAMPLED].tobytes()  # type: ignore[no-any-return]
+    return flat[:: size // SAMPLED].tobytes()
 
 
 def is_finite(array: Array) -> bool:

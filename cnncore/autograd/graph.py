@@ -6,7 +6,8 @@ outputs, and adds what it returns to the gradients of its inputs.  That is all t
 
 from __future__ import annotations
 
-from typing import Any, Iterable, Optional, Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -40,15 +41,15 @@ def topological_order(roots: Iterable[Tensor]) -> list[Function]:
 def backward(
     outputs: Sequence[Tensor],
     gradients: Sequence[Any],
-    retain_graph: Optional[bool],
+    retain_graph: bool | None,
     create_graph: bool,
-    inputs: Optional[Sequence[Tensor]] = None,
-) -> list[Optional[Tensor]]:
+    inputs: Sequence[Tensor] | None = None,
+) -> list[Tensor | None]:
     """Differentiate ``outputs`` towards ``inputs``, or (None) into ``.grad`` of all leaves."""
     retain = create_graph if retain_graph is None else retain_graph
     arrived: dict[Key, Tensor] = {}
     with modes.set_grad_enabled(create_graph):
-        for output, gradient in zip(outputs, gradients):
+        for output, gradient in zip(outputs, gradients, strict=True):
             _add(arrived, output.edge, _seed(output, gradient))
         order = topological_order(outputs)
         targets = None if inputs is None else {_key(x.edge) for x in inputs}
@@ -70,7 +71,7 @@ def _visit(
     node: Function,
     arrived: dict[Key, Tensor],
     useful: set[int],
-    targets: Optional[set[Key]],
+    targets: set[Key] | None,
     retain: bool,
 ) -> None:
     """One op: take the gradients of its outputs, give those of its inputs."""
@@ -127,7 +128,7 @@ def _key(edge: Edge) -> Key:
     return id(edge[0]), edge[1]
 
 
-def _useful(order: list[Function], targets: Optional[set[Key]]) -> set[int]:
+def _useful(order: list[Function], targets: set[Key] | None) -> set[int]:
     """Ops below which some target lies; the others need no visit."""
     if targets is None:
         return {id(node) for node in order}
@@ -163,7 +164,7 @@ def _hooked(edge: Edge, arrived: dict[Key, Tensor]) -> Tensor | None:
     gradient = arrived.get(_key(edge))
     if gradient is None:
         return None
-    hooks = source.hooks if isinstance(source, Tensor) else source.hooks.get(index, ())
+    hooks = source.hooks if isinstance(source, Tensor) else (source.hooks or {}).get(index, ())
     for hook in tuple(hooks):
         replaced = hook(gradient)
         gradient = gradient if replaced is None else replaced
@@ -178,8 +179,8 @@ def _store(
 ) -> None:
     """Add what arrived at the leaves to their ``.grad``.
 
-    Each ``.grad`` has memory of its own, which may be written into: it is shared neither with another
-    leaf's nor with the gradient that the caller gave.
+    Each ``.grad`` has memory of its own, which may be written into: it is shared neither with
+    another leaf's nor with the gradient that the caller gave.
     """
     leaves: dict[int, Tensor] = {id(x): x for x in outputs if x.is_leaf}
     for node in order:
@@ -215,9 +216,9 @@ def grad(
     inputs: Any,
     grad_outputs: Any = None,
     create_graph: bool = False,
-    retain_graph: Optional[bool] = None,
+    retain_graph: bool | None = None,
     allow_unused: bool = False,
-) -> tuple[Optional[Tensor], ...]:
+) -> tuple[Tensor | None, ...]:
     """Gradients of ``outputs`` towards ``inputs`` (tensors or sequences of them), as a tuple.
 
     ``.grad`` is untouched.  With ``create_graph=True`` the gradients can be differentiated again.
@@ -231,7 +232,9 @@ def grad(
     """
     outs = (outputs,) if isinstance(outputs, Tensor) else tuple(outputs)
     ins = (inputs,) if isinstance(inputs, Tensor) else tuple(inputs)
-    if grad_outputs is None or isinstance(outputs, Tensor) and not isinstance(grad_outputs, (list, tuple)):
+    if grad_outputs is None or (
+        isinstance(outputs, Tensor) and not isinstance(grad_outputs, (list, tuple))
+    ):
         seeds: tuple[Any, ...] = (grad_outputs,) * len(outs)
     else:
         seeds = tuple(grad_outputs)
@@ -261,7 +264,7 @@ def describe(output: Tensor) -> str:
     order = topological_order([output])
     numbers = {id(node): str(i) for i, node in enumerate(order)}
 
-    def source(edge: Optional[Edge]) -> str:
+    def source(edge: Edge | None) -> str:
         if edge is None:
             return "constant"
         return f"leaf {edge[0].shape}" if isinstance(edge[0], Tensor) else numbers[id(edge[0])]

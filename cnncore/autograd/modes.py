@@ -1,10 +1,10 @@
-"""Switches that hold for a ``with`` block, per thread: recording of the graph, anomaly detection."""
+"""Switches for a ``with`` block, per thread: recording of the graph, anomaly detection."""
 
 from __future__ import annotations
 
 import contextlib
 import threading
-from typing import Iterator
+from collections.abc import Iterator
 
 
 class _State(threading.local):

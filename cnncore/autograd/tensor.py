@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Callable, Optional
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -39,8 +40,8 @@ def _reflected(name: str) -> Callable[..., Any]:
 class Tensor:
     """An n-dimensional array that remembers how it was made.
 
-    ``data`` is a NumPy or CuPy array; ``grad`` (a tensor or None) is filled by ``backward`` on leaves
-    made with ``requires_grad=True``.
+    ``data`` is a NumPy or CuPy array; ``grad`` (a tensor or None) is filled by ``backward`` on
+    leaves made with ``requires_grad=True``.
 
     >>> x = Tensor(np.array([1.0, 2.0]), requires_grad=True)
     >>> (x * x).sum().backward()
@@ -48,19 +49,19 @@ class Tensor:
     array([2., 4.])
     """
 
-    __slots__ = ("data", "grad", "_leaf_requires_grad", "_edge", "counter", "hooks", "__weakref__")
+    __slots__ = ("__weakref__", "_edge", "_leaf_requires_grad", "counter", "data", "grad", "hooks")
     __array_priority__ = 1000  # so that ndarray + Tensor comes to Tensor.__radd__
 
     data: Array
-    grad: Optional[Tensor]
+    grad: Tensor | None
 
     def __init__(
         self,
         data: Array,
         requires_grad: bool = False,
         *,
-        _edge: Optional[Edge] = None,
-        _counter: Optional[list[int]] = None,
+        _edge: Edge | None = None,
+        _counter: list[int] | None = None,
     ) -> None:
         if isinstance(data, Tensor):
             data = data.data
@@ -70,13 +71,13 @@ class Tensor:
         self.grad = None
         self._edge = _edge
         self.counter = [0] if _counter is None else _counter  # shared by tensors of one memory
-        self.hooks: list[Callable[[Tensor], Optional[Tensor]]] = []
+        self.hooks: list[Callable[[Tensor], Tensor | None]] = []
         self._leaf_requires_grad = False
         if requires_grad:
             self.requires_grad = True
 
     @staticmethod
-    def _result(data: Array, node: Optional[Function], index: Optional[int]) -> Tensor:
+    def _result(data: Array, node: Function | None, index: int | None) -> Tensor:
         """The output of an op; NumPy's scalars become 0-d arrays."""
         if isinstance(data, np.generic):
             data = np.asarray(data)
@@ -92,7 +93,7 @@ class Tensor:
 
     @requires_grad.setter
     def requires_grad(self, value: bool) -> None:
-        if self._edge is not None and not (self._edge[0] is self):
+        if self._edge is not None and self._edge[0] is not self:
             raise GraphError("requires_grad can be set on leaves only; try: tensor.detach()")
         if value and self.dtype.kind != "f":
             raise DTypeError("requires_grad", "a floating tensor", str(self.dtype), ".to a float")
@@ -104,7 +105,7 @@ class Tensor:
         return self._edge is None or isinstance(self._edge[0], Tensor)
 
     @property
-    def node(self) -> Optional[Function]:
+    def node(self) -> Function | None:
         """The op that made this tensor, or None for a leaf."""
         return None if self.is_leaf else self._edge[0]  # type: ignore[index]
 
@@ -116,19 +117,20 @@ class Tensor:
     def backward(
         self,
         gradient: Any = None,
-        retain_graph: Optional[bool] = None,
+        retain_graph: bool | None = None,
         create_graph: bool = False,
     ) -> None:
         """Add the gradient of this tensor to ``.grad`` of every leaf it came from.
 
-        ``gradient`` (same shape) defaults to 1 for a single-element tensor.  ``create_graph`` makes the
-        gradients differentiable; ``retain_graph`` (default: as ``create_graph``) allows another pass.
+        ``gradient`` (same shape) defaults to 1 for a single-element tensor.  ``create_graph`` makes
+        the gradients differentiable; ``retain_graph`` (default: as ``create_graph``) allows another
+        pass.
         """
         from cnncore.autograd import graph
 
         graph.backward((self,), (gradient,), retain_graph, create_graph)
 
-    def register_hook(self, hook: Callable[[Tensor], Optional[Tensor]]) -> Callable[[], None]:
+    def register_hook(self, hook: Callable[[Tensor], Tensor | None]) -> Callable[[], None]:
         """Call ``hook(gradient)`` when this tensor's gradient is known; a result replaces it.
 
         Returns a function that removes the hook.
@@ -144,7 +146,7 @@ class Tensor:
         return Tensor(self.data, _counter=self.counter)
 
     def touched(self) -> None:
-        """Say that ``data`` was written into, so that a backward that needs the old values refuses."""
+        """Say that ``data`` was written into: a backward that needs the old values will refuse."""
         self.counter[0] += 1
 
     # Arrays.
@@ -176,7 +178,7 @@ class Tensor:
 
     def numpy(self) -> np.ndarray[Any, Any]:
         """The values as a NumPy array (shared memory on the CPU, a copy from the GPU)."""
-        return self.data if isinstance(self.data, np.ndarray) else self.data.get()  # type: ignore[no-any-return]
+        return self.data if isinstance(self.data, np.ndarray) else self.data.get()
 
     def item(self) -> Any:
         """The value of a single-element tensor as a Python number."""
@@ -186,7 +188,7 @@ class Tensor:
         """Move to ``"cpu"`` or ``"cuda"`` (recorded), or convert to an element type (recorded)."""
         return OPERATORS["to"](self, target)  # type: ignore[no-any-return]
 
-    def __array__(self, dtype: Any = None, copy: Optional[bool] = None) -> np.ndarray[Any, Any]:
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
         values = self.numpy()
         if dtype is not None and values.dtype != np.dtype(dtype):
             return values.astype(dtype)
@@ -227,7 +229,9 @@ class Tensor:
     def __setitem__(self, key: Any, value: Any) -> None:
         """Write in place: leaves that want no gradient only (no op could be recorded)."""
         if self.requires_grad:
-            raise GraphError("in-place assignment to a tensor that takes a gradient; try: ops.where")
+            raise GraphError(
+                "in-place assignment to a tensor that takes a gradient; try: ops.where"
+            )
         self.data[key] = value.data if isinstance(value, Tensor) else value
         self.touched()
 
@@ -272,20 +276,20 @@ class Tensor:
         return (self[i] for i in range(len(self)))
 
     @property
-    def T(self) -> Tensor:
+    def T(self) -> Tensor:  # noqa: N802
         """The matrix transpose."""
         return self.permute((1, 0))  # type: ignore[no-any-return]
 
 
 def _node_hooks(edge: Edge) -> list[Any]:
     node, index = edge
-    node.hooks = {**node.hooks}
+    node.hooks = node.hooks or {}
     hooks: list[Any] = node.hooks.setdefault(index, [])
     return hooks
 
 
 def tensor(
-    data: Any, dtype: Any = None, device: Optional[str] = None, requires_grad: bool = False
+    data: Any, dtype: Any = None, device: str | None = None, requires_grad: bool = False
 ) -> Tensor:
     """A new tensor holding a copy of ``data``.
 
@@ -321,7 +325,7 @@ def from_dlpack(source: Any) -> Tensor:
     return Tensor(require("cupy", "cuda13").from_dlpack(source) if cuda else np.from_dlpack(source))
 
 
-def to_device(array: Array, device: Optional[str]) -> Array:
+def to_device(array: Array, device: str | None) -> Array:
     """The array on ``"cpu"`` or ``"cuda"`` (None: where it is)."""
     if device is None or device == ("cuda" if on_device(array) else "cpu"):
         return array

@@ -31,7 +31,7 @@ STRAIGHT = OUTPUT_TELLS | {"leaky_relu", "hardsigmoid"}
 
 
 class Pointwise(Function):
-    """``scale · f⁽ᵒʳᵈᵉʳ⁾(x)``.  Keeps x (or the output, where that tells as much), and the scale."""
+    """``scale · f⁽ᵒʳᵈᵉʳ⁾(x)``.  Keeps x (or the output, where that tells as much) and scale."""
 
     def __init__(self, kind: str, params: tuple[float, ...] = (), order: int = 0) -> None:
         if order > 2:
@@ -104,7 +104,8 @@ def relu6(x: Any) -> Tensor:
 def leaky_relu(x: Any, negative_slope: float = 0.01) -> Tensor:
     """``x`` above 0, ``negative_slope · x`` below.  Keeps x.
 
-    Source: Maas, Hannun & Ng, "Rectifier nonlinearities improve neural network acoustic models", 2013.
+    Source: Maas, Hannun & Ng, "Rectifier nonlinearities improve neural network acoustic
+    models", 2013.
     """
     return _activate("leaky_relu", x, _number("negative_slope", negative_slope))
 
@@ -215,7 +216,7 @@ def hardswish(x: Any) -> Tensor:
 
 
 def hardtanh(x: Any, min_val: float = -1.0, max_val: float = 1.0) -> Tensor:
-    """``x`` limited to ``[min_val, max_val]``, with derivative 0 at both ends.  Keeps its result."""
+    """``x`` limited to ``[min_val, max_val]``, derivative 0 at both ends.  Keeps its result."""
     low, high = _number("min_val", min_val), _number("max_val", max_val)
     if low > high:
         raise ArgumentError("max_val", f"at least min_val ({low})", high)
@@ -305,7 +306,7 @@ def manual_seed(seed: int) -> None:
 
 
 def dropout(x: Any, p: float = 0.5, training: bool = True, generator: Any = None) -> Tensor:
-    """Each element zeroed with probability ``p``, the others divided by ``1 − p``; x if not training.
+    """Each element zeroed with probability ``p``, the others over ``1 − p``; x if not training.
 
     ``generator`` is a ``numpy.random.Generator``; without one, that of ``manual_seed`` (seeded with
     0 at first, so that runs repeat).  Linear once drawn; keeps the mask.
@@ -321,7 +322,7 @@ def dropout(x: Any, p: float = 0.5, training: bool = True, generator: Any = None
     if not 0 <= _number("p", p) <= 1:
         raise ArgumentError("p", "a probability in [0, 1]", p)
     if not training or p == 0:
-        return x
+        return x  # type: ignore[no-any-return]
     if generator is None:
         if not _generators:
             manual_seed(0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Optional
+from typing import Any
 
 import numpy as np
 
@@ -13,8 +13,8 @@ from cnncore.kernels.dispatch import array_module, on_device
 Array = Any
 
 
-def as_tensor(argument: str, value: Any, like: Optional[Tensor] = None) -> Tensor:
-    """A tensor as it is, an array wrapped; a Python number takes the type and device of ``like``."""
+def as_tensor(argument: str, value: Any, like: Tensor | None = None) -> Tensor:
+    """A tensor as it is, an array wrapped; a number takes the type and device of ``like``."""
     if isinstance(value, Tensor):
         return value
     if isinstance(value, np.ndarray) or on_device(value):
@@ -30,15 +30,20 @@ def as_tensor(argument: str, value: Any, like: Optional[Tensor] = None) -> Tenso
     return Tensor(array_module(like.data).asarray(value, dtype=dtype))
 
 
-def float_tensor(argument: str, value: Any, ndim: Optional[int] = None) -> Tensor:
+def float_tensor(argument: str, value: Any, ndim: int | None = None) -> Tensor:
     """A float32 or float64 tensor, of rank ``ndim`` where given."""
     x = as_tensor(argument, value)
     if x.dtype not in (np.float32, np.float64):
-        raise DTypeError(argument, "float32 or float64", str(x.dtype), f"{argument}.astype('float32')")
+        raise DTypeError(
+            argument, "float32 or float64", str(x.dtype), f"{argument}.astype('float32')"
+        )
     if ndim is not None and x.ndim != ndim:
         axes = {2: "(N, C)", 3: "(N, C, L)", 4: "(N, C, H, W)"}.get(ndim, f"{ndim} axes")
         raise ShapeError(
-            argument, f"shape {axes}", x.shape, "add the batch axis with x[None]" if x.ndim == ndim - 1 else "reshape"
+            argument,
+            f"shape {axes}",
+            x.shape,
+            "add the batch axis with x[None]" if x.ndim == ndim - 1 else "reshape",
         )
     return x
 

@@ -12,7 +12,7 @@ and each derivative of one is another:
 
 from __future__ import annotations
 
-from typing import Any, Optional
+from typing import Any
 
 from cnncore import kernels
 from cnncore.autograd import Function, Tensor
@@ -42,14 +42,14 @@ class _Convolution(Function):
 
 
 class Conv2d(_Convolution):
-    """``y = A(weight) x + bias``.  Keeps x for the weight's gradient, the weight for the input's."""
+    """``y = A(weight) x + bias``.  Keeps x for gweight, the weight for gx."""
 
-    def forward(self, x: Array, weight: Array, bias: Optional[Array]) -> Array:
+    def forward(self, x: Array, weight: Array, bias: Array | None) -> Array:
         self.keep_input(0 if self.needs[1] else None, 1 if self.needs[0] else None)
         self.size: Pair = x.shape[2:]
         return kernels.conv2d(x, weight, bias, self.window, self.groups, self.algorithm)
 
-    def backward(self, gy: Tensor) -> tuple[Optional[Tensor], ...]:
+    def backward(self, gy: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = self.kept()
         gx = self._transpose(gy, weight, self.size) if self.needs[0] else None
         gweight = self._weight(x, gy) if self.needs[1] else None
@@ -64,13 +64,13 @@ class ConvTranspose2d(_Convolution):
         super().__init__(window, groups, algorithm)
         self.size = size
 
-    def forward(self, y: Array, weight: Array, bias: Optional[Array]) -> Array:
+    def forward(self, y: Array, weight: Array, bias: Array | None) -> Array:
         self.keep_input(0 if self.needs[1] else None, 1 if self.needs[0] else None)
         return kernels.conv_transpose2d(
             y, weight, bias, self.size, self.window, self.groups, self.algorithm
         )
 
-    def backward(self, gx: Tensor) -> tuple[Optional[Tensor], ...]:
+    def backward(self, gx: Tensor) -> tuple[Tensor | None, ...]:
         y, weight = self.kept()
         gy = self._convolve(gx, weight) if self.needs[0] else None
         gweight = self._weight(gx, y) if self.needs[1] else None
@@ -79,14 +79,14 @@ class ConvTranspose2d(_Convolution):
 
 
 class Conv2dWeight(_Convolution):
-    """``gweight`` with ``<gweight, weight> = <A(weight) x, gy>`` for every weight: bilinear in x, gy."""
+    """``gweight`` with ``<gweight, weight> = <A(weight) x, gy>`` for every weight: bilinear."""
 
     def forward(self, x: Array, gy: Array) -> Array:
         self.keep_input(0 if self.needs[1] else None, 1 if self.needs[0] else None)
         self.size: Pair = x.shape[2:]
         return kernels.conv2d_weight(x, gy, self.window, self.groups, self.algorithm)
 
-    def backward(self, gweight: Tensor) -> tuple[Optional[Tensor], ...]:
+    def backward(self, gweight: Tensor) -> tuple[Tensor | None, ...]:
         x, gy = self.kept()
         gx = self._transpose(gy, gweight, self.size) if self.needs[0] else None
         ggy = self._convolve(x, gweight) if self.needs[1] else None
@@ -106,11 +106,12 @@ def conv2d(
 ) -> Tensor:
     """Slide ``weight`` over ``x``: the cross-correlation that deep learning calls convolution.
 
-    ``y[n, o, i, j] = bias[o] + Σ_{c,u,v} weight[o, c, u, v] · x[n, c, i·sh + u·dh − top, j·sw + v·dw − left]``
-    with zeros outside the plane.
+    ``y[n, o, i, j] = bias[o] + Σ_{c,u,v} weight[o, c, u, v] · x[n, c, h, w]`` with
+    ``h = i·sh + u·dh − top``, ``w = j·sw + v·dw − left`` and zeros outside the plane.
 
     Shapes: x ``(N, C, H, W)``, weight ``(O, C/groups, KH, KW)``, bias ``(O,)``; result
-    ``(N, O, OH, OW)``, ``OH = floor((H + top + bottom − dh·(KH−1) − 1)/sh) + 1``; float32 or float64.
+    ``(N, O, OH, OW)``, ``OH = floor((H + top + bottom − dh·(KH−1) − 1)/sh) + 1``; float32 or
+    float64.
     ``padding``: ``p``, ``(ph, pw)``, ``((top, bottom), (left, right))``, ``"same"`` (stride 1) or
     ``"valid"``.  ``algorithm``: one of ``kernels.contract.CONV_ALGORITHMS``.
 
@@ -146,12 +147,13 @@ def conv_transpose2d(
     output_size: Any = None,
     algorithm: str = "auto",
 ) -> Tensor:
-    """The transpose of ``conv2d``, used forwards: ``x`` is spread through ``weight`` over a larger plane.
+    """The transpose of ``conv2d``, used forwards: x is spread through weight over a larger plane.
 
-    If ``A`` is the matrix of ``conv2d(·, weight, stride, padding, dilation, groups)``, this is ``Aᵀ x``.
+    If ``A`` is the matrix of ``conv2d(·, weight, stride, …)``, this is ``Aᵀ x``.
 
-    Shapes: x ``(N, O, OH, OW)``, weight ``(O, C/groups, KH, KW)``, bias ``(C,)``; result ``(N, C, H, W)``,
-    ``H = (OH − 1)·sh − top − bottom + dh·(KH − 1) + 1 + output_padding``.  Several H give the same OH;
+    Shapes: x ``(N, O, OH, OW)``, weight ``(O, C/groups, KH, KW)``, bias ``(C,)``; result
+    ``(N, C, H, W)``, ``H = (OH − 1)·sh − top − bottom + dh·(KH − 1) + 1 + output_padding``.
+    Several H give the same OH;
     ``output_padding`` (smaller than the stride; PyTorch also takes what is smaller than the
     dilation, which adds rows that no window reaches) or ``output_size`` chooses one, and the error
     of a wrong ``output_size`` lists the candidates.
@@ -170,7 +172,7 @@ def conv_transpose2d(
     x, weight = float_tensor("x", x, 4), float_tensor("weight", weight, 4)
     bias = None if bias is None else float_tensor("bias", bias, 1)
     window = _window(weight, stride, padding, dilation)
-    plane: Pair = x.shape[2:]  # type: ignore[assignment]
+    plane: Pair = x.shape[2:]
     if output_size is not None:
         size = window.resolve_output_size(plane, output_size)
     else:
@@ -188,10 +190,12 @@ def conv_transpose2d(
     )
 
 
-def unfold(x: Any, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1) -> Tensor:
+def unfold(
+    x: Any, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1
+) -> Tensor:
     """Every window of ``x`` as a column (im2col): ``(N, C, H, W) -> (N, C·KH·KW, OH·OW)``.
 
-    Rows in the order (c, kh, kw), so ``weight.reshape(O, -1) @ unfold(x)`` is ``conv2d(x, weight)``.
+    Rows in the order (c, kh, kw): ``weight.reshape(O, -1) @ unfold(x)`` is ``conv2d(x, weight)``.
     Linear; its transpose is ``fold``.  Keeps nothing.
 
     >>> from cnncore import tensor
@@ -201,7 +205,7 @@ def unfold(x: Any, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride
     """
     x = float_tensor("x", x, 4)
     window = Window2d.make(kernel_size, stride, padding, dilation)
-    size: Pair = x.shape[2:]  # type: ignore[assignment]
+    size: Pair = x.shape[2:]
     return apply(_im2col_map(window, size), x)
 
 

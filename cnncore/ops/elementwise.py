@@ -310,10 +310,8 @@ def to(x: Any, target: Any) -> Tensor:
     if target in ("cpu", "cuda"):
         device = x.device
         if target == device:
-            return x
-        move = LinearMap(
-            "To", "To", lambda a: to_device(a, target), lambda g: to_device(g, device)
-        )
+            return x  # type: ignore[no-any-return]
+        move = LinearMap("To", "To", lambda a: to_device(a, target), lambda g: to_device(g, device))
         return apply(move, x)
     try:
         wanted, present = np.dtype(target), x.dtype
@@ -322,10 +320,8 @@ def to(x: Any, target: Any) -> Tensor:
     if wanted.kind not in "fiub":
         raise DTypeError("target", "an element type for numbers", str(wanted))
     if wanted == present:
-        return x
-    return apply(
-        LinearMap("To", "To", lambda a: a.astype(wanted), lambda g: g.astype(present)), x
-    )
+        return x  # type: ignore[no-any-return]
+    return apply(LinearMap("To", "To", lambda a: a.astype(wanted), lambda g: g.astype(present)), x)
 
 
 # --- choosing -------------------------------------------------------------------------------------
@@ -398,7 +394,7 @@ class Clamp(Function):
 
 
 def clamp(x: Any, min: float | None = None, max: float | None = None) -> Tensor:
-    """``x`` limited to ``[min, max]`` (numbers; None: no limit).  Derivative 1 on the closed interval.
+    """``x`` limited to ``[min, max]`` (numbers; None: no limit); derivative 1 from end to end.
 
     For limits that are tensors use ``maximum`` and ``minimum``.
 

@@ -73,4 +73,4 @@ def linear(x: Any, weight: Any, bias: Any = None) -> Tensor:
         if bias.shape != (weight.shape[0],):
             raise ShapeError("bias", f"shape ({weight.shape[0]},)", bias.shape)
         y = add(y, bias)
-    return y.reshape(*x.shape[:-1], weight.shape[0]) if x.ndim > 2 else y  # type: ignore[no-any-return]
+    return y.reshape(*x.shape[:-1], weight.shape[0]) if x.ndim > 2 else y

@@ -1,16 +1,17 @@
 """The one idea: a linear op is a matrix, and its backward pass is that matrix transposed.
 
-A ``LinearMap`` is a pair ``(A, Aᵀ)`` of functions on arrays.  ``apply`` makes a differentiable op of
-it; differentiating applies the transpose, and differentiating again gives the op back, so any order
-works.  ``cnncore.testing.adjoint_check`` verifies every pair by ``<A x, y> = <x, Aᵀ y>``, and
-``matrix`` writes the matrix out.
+A ``LinearMap`` is a pair ``(A, Aᵀ)`` of functions on arrays.  ``apply`` makes a differentiable op
+of it; differentiating applies the transpose, and differentiating again gives the op back, so any
+order works.  ``cnncore.testing.adjoint_check`` verifies every pair by ``<A x, y> = <x, Aᵀ y>``,
+and ``matrix`` writes the matrix out.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Callable
+from typing import Any
 
 import numpy as np
 
@@ -33,11 +34,9 @@ class LinearMap:
     constants: tuple[Array, ...] = ()
 
     @property
-    def T(self) -> LinearMap:
+    def T(self) -> LinearMap:  # noqa: N802
         """The pair the other way round."""
-        return LinearMap(
-            self.adjoint_name, self.name, self.adjoint, self.forward, self.constants
-        )
+        return LinearMap(self.adjoint_name, self.name, self.adjoint, self.forward, self.constants)
 
     def matrix(self, shape: tuple[int, ...], dtype: Any = np.float64) -> Array:
         """``A`` written out, ``(outputs, inputs)``: one column per input element of ``shape``."""

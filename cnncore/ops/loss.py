@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from cnncore.autograd import Function, Tensor
-from cnncore.errors import ArgumentError, DTypeError, ShapeError
+from cnncore.errors import ArgumentError, ShapeError
 from cnncore.kernels.dispatch import array_module
 from cnncore.ops.activation import log_sigmoid, log_softmax, sigmoid
 from cnncore.ops.arguments import as_array, as_tensor, float_tensor
@@ -48,11 +48,15 @@ def float_target(target: Any, x: Tensor, argument: str = "target") -> Tensor:
     if not isinstance(target, Tensor):
         target = Tensor(as_array(argument, target, x.data, x.dtype))
     if target.shape != x.shape:
-        raise ShapeError(argument, f"the shape of x {x.shape}", target.shape, "reshape, not broadcast")
-    return target if target.dtype == x.dtype else target.to(x.dtype)
+        raise ShapeError(
+            argument, f"the shape of x {x.shape}", target.shape, "reshape, not broadcast"
+        )
+    return target if target.dtype == x.dtype else target.to(x.dtype)  # type: ignore[no-any-return]
 
 
-def class_target(target: Any, x: Array, classes: int, shape: Any, ignore_index: int | None) -> Array:
+def class_target(
+    target: Any, x: Array, classes: int, shape: Any, ignore_index: int | None
+) -> Array:
     """Class indices of ``shape``, checked; -1 where they are to be ignored."""
     labels = as_array("target", target, x, np.int64)
     if labels.shape != tuple(shape):
@@ -80,7 +84,7 @@ def nll_loss(
     ignore_index: int = -100,
     reduction: str = "mean",
 ) -> Tensor:
-    """``−weight[t] · x[t]`` with x the log-probabilities and t the class: the likelihood's logarithm.
+    """``−weight[t] · x[t]`` with x log-probabilities and t the class: the log-likelihood.
 
     Shapes: x ``(N, K, …)`` or ``(K,)``, target ``(N, …)`` or ``()``, weight ``(K,)``.  The mean
     divides by the sum of the weights of the targets that are not ignored; by none at all it is 0.
@@ -115,11 +119,11 @@ def _picked(
     """``weight[t] · x[t]`` of every example (0 if ignored), and the weights."""
     single = x.ndim == 1
     batch = unsqueeze(x, 0) if single else x
-    N, K, I = batch.shape[0], batch.shape[1], math.prod(batch.shape[2:])
+    N, K, inner = batch.shape[0], batch.shape[1], math.prod(batch.shape[2:])
     shape = () if single else (N, *batch.shape[2:])
-    labels = class_target(target, x.data, K, shape, ignore_index).reshape(N, 1, I)
+    labels = class_target(target, x.data, K, shape, ignore_index).reshape(N, 1, inner)
     shares = (labels >= 0).astype(x.dtype)
-    picked = apply(gather_map(labels, K), reshape(batch, N, K, I))
+    picked = apply(gather_map(labels, K), reshape(batch, N, K, inner))
     if weight is not None:
         shares = shares * weight[labels.clip(0)]
         picked = mul(picked, Tensor(shares))
@@ -165,12 +169,12 @@ def cross_entropy(
     picked, shares = _picked(logs, target, class_weight, ignore_index)
     losses = neg(picked)
     if label_smoothing:
-        weighted = logs if class_weight is None else mul(logs, Tensor(class_weight.reshape(columns)))
+        weighted = (
+            logs if class_weight is None else mul(logs, Tensor(class_weight.reshape(columns)))
+        )
         valid = class_target(target, x.data, x.shape[axis], picked.shape, ignore_index) >= 0
         spread = where(valid, neg(sum(weighted, axis)), 0.0)
-        losses = add(
-            mul(losses, 1 - label_smoothing), mul(spread, label_smoothing / x.shape[axis])
-        )
+        losses = add(mul(losses, 1 - label_smoothing), mul(spread, label_smoothing / x.shape[axis]))
     return reduced(losses, reduction, float(shares.sum()))
 
 
@@ -191,7 +195,7 @@ class BinaryCrossEntropy(Function):
         x, t = self.kept()
         gx = gt = None
         if self.needs[0]:
-            # x(1 − x) is kept away from 0, so that a certain and wrong answer has a finite gradient.
+            # x(1 − x) stays away from 0: a certain and wrong answer has a finite gradient.
             gx = div(mul(gy, sub(x, t)), clamp(mul(x, sub(1.0, x)), 1e-12))
         if self.needs[1]:
             tiny = 1e-44 if x.dtype == np.float64 else 1e-38
@@ -318,7 +322,7 @@ def l1_loss(x: Any, target: Any, reduction: str = "mean") -> Tensor:
 
 
 def smooth_l1_loss(x: Any, target: Any, reduction: str = "mean", beta: float = 1.0) -> Tensor:
-    """``d²/(2·beta)`` where ``d = |x − target| < beta``, else ``d − beta/2``; beta 0 is ``l1_loss``.
+    """``d²/(2·beta)`` where ``d = |x − target| < beta``, else ``d − beta/2``; beta 0: L1.
 
     Computed as ``d·c − c²/2`` over beta with ``c = min(d, beta)``.  Target as x.
 

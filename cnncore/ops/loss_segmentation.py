@@ -33,18 +33,18 @@ def _columns(x: Any, target: Any, ignore_index: int | None) -> tuple[Tensor, Arr
     x = float_tensor("x", x)
     if x.ndim < 2 or x.shape[1] == 0:
         raise ShapeError("x", "probabilities of shape (N, K, …), K >= 1", x.shape)
-    N, K, I = x.shape[0], x.shape[1], math.prod(x.shape[2:])
+    N, K, inner = x.shape[0], x.shape[1], math.prod(x.shape[2:])
     values, xp = as_tensor("target", target), array_module(x.data)
     if values.dtype.kind in "fb" and values.shape == x.shape:
-        truth = as_array("target", values, x.data, x.dtype).reshape(N, K, I)
-        return reshape(x, N, K, I), truth, xp.ones((N, 1, I), x.dtype)
+        truth = as_array("target", values, x.data, x.dtype).reshape(N, K, inner)
+        return reshape(x, N, K, inner), truth, xp.ones((N, 1, inner), x.dtype)
     shape = (N, *x.shape[2:])
     # One channel is the probability of class 1 against class 0.
     classes = builtins.max(K, 2)
-    labels = class_target(target, x.data, classes, shape, ignore_index).reshape(N, 1, I)
+    labels = class_target(target, x.data, classes, shape, ignore_index).reshape(N, 1, inner)
     wanted = xp.arange(K).reshape(1, K, 1) if K > 1 else xp.ones((1, 1, 1), np.int64)
     return (
-        reshape(x, N, K, I),
+        reshape(x, N, K, inner),
         (labels == wanted).astype(x.dtype),
         (labels >= 0).astype(x.dtype),
     )
@@ -133,13 +133,15 @@ def _lovasz(errors: Tensor, truth: Array) -> Tensor:
     return sum(mul(errors, Tensor(_jaccard_steps(errors.data, truth))))
 
 
-def _images(x: Tensor, truth: Array, counts: Array, per_image: bool) -> Iterator[tuple[Tensor, Array]]:
+def _images(
+    x: Tensor, truth: Array, counts: Array, per_image: bool
+) -> Iterator[tuple[Tensor, Array]]:
     """``(K, pixels)`` of each image, or of all together, ignored pixels left out."""
-    N, K, I = x.shape
+    N, K, inner = x.shape
     if not per_image:
-        x = reshape(x.transpose(0, 1), 1, K, N * I)
-        truth = truth.swapaxes(0, 1).reshape(1, truth.shape[1], N * I)
-        counts = counts.reshape(1, 1, N * I)
+        x = reshape(x.transpose(0, 1), 1, K, N * inner)
+        truth = truth.swapaxes(0, 1).reshape(1, truth.shape[1], N * inner)
+        counts = counts.reshape(1, 1, N * inner)
     for n in range(x.shape[0]):
         chosen = counts[n, 0] > 0
         yield x[n][:, chosen], truth[n][:, chosen]
@@ -156,11 +158,11 @@ def lovasz_softmax(
 
     Shapes: x ``(N, K, …)`` probabilities, target class indices ``(N, …)``.  ``classes``:
     ``"present"`` (those the target has), ``"all"``, or a list.  ``per_image``: one loss per image,
-    averaged, instead of one over the whole batch.  Without any pixel or present class the loss is 0.
+    averaged, instead of one over the whole batch.  Without a pixel or class the loss is 0.
 
     >>> from cnncore import tensor
     >>> lovasz_softmax(tensor([[[0.75, 0.0], [0.25, 1.0]]]), [[0, 1]]).item()
-    0.25
+    0.1875
 
     Source: Berman, Triki & Blaschko, "The Lovász-softmax loss", 2018.
     """
@@ -185,7 +187,7 @@ def lovasz_softmax(
 def lovasz_hinge(
     x: Any, target: Any, per_image: bool = True, ignore_index: int | None = None
 ) -> Tensor:
-    """The Lovász extension of 1 − IoU of the foreground, of hinge errors ``max(0, 1 − x·(2t − 1))``.
+    """The Lovász extension of 1 − IoU of the foreground; errors ``max(0, 1 − x·(2t − 1))``.
 
     Shapes: x ``(N, …)`` or ``(N, 1, …)`` logits, target 0 or 1, ``(N, …)``.  Images are averaged
     (``per_image=False``: one loss over the whole batch).  Without any pixel the loss is 0.
@@ -200,9 +202,9 @@ def lovasz_hinge(
     shape = values.shape
     if x.ndim < 1 or x.shape not in (shape, (*shape[:1], 1, *shape[1:])):
         raise ShapeError("target", f"0 or 1 for each of the logits {x.shape}", shape)
-    N, I = x.shape[0], math.prod(x.shape[1:])
+    N, inner = x.shape[0], math.prod(x.shape[1:])
     logits, truth, counts = _columns(
-        reshape(x, N, 1, I), values.data.reshape(N, I), ignore_index
+        reshape(x, N, 1, inner), values.data.reshape(N, inner), ignore_index
     )
     images = []
     for scores, labels in _images(logits, truth, counts, per_image):

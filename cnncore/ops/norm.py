@@ -1,7 +1,7 @@
 """Batch, layer, group and instance norm: one mechanism.  And local response norm.
 
 All four subtract a mean and divide by a deviation; they differ only in which elements share them.
-Every input is seen as rows ``(N, G, M, I)``, I adjacent elements each: a kernel reduces the rows, the
+Every input is seen as rows ``(N, G, M, I)`` of I adjacent elements: a kernel reduces the rows, the
 few row statistics are joined over N (batch norm) or over M (the others) with tiny arithmetic, and
 another kernel applies ``y = a[row] · x + b[row]``.
 
@@ -38,7 +38,7 @@ Gradients = tuple[Tensor | None, ...]
 
 @dataclass(frozen=True)
 class Rows:
-    """An input seen as rows ``(N, G, M, I)``, statistics joined over axis 0 or 2 of ``(N, G, M)``."""
+    """An input as rows ``(N, G, M, I)``, statistics joined over axis 0 or 2 of ``(N, G, M)``."""
 
     shape: tuple[int, int, int, int]
     joined: int
@@ -51,7 +51,7 @@ class Rows:
         return self.shape[self.joined] * self.shape[3]
 
     def join(self, rows: Array) -> Array:
-        """Row statistics ``(R,)`` added up over their group, in float64: ``(N or 1, G, M or 1)``."""
+        """Row statistics ``(R,)`` summed over their group, in float64: ``(N or 1, G, M or 1)``."""
         return rows.reshape(self.shape[:3]).sum(self.joined, keepdims=True, dtype=np.float64)
 
     def spread(self, groups: Array, like: Array) -> Array:
@@ -73,7 +73,7 @@ class Rows:
 
 
 class Normalize(Function):
-    """``y = weight · (x − mean) · rstd + bias``, rows as ``Rows`` says, weight and bias per channel.
+    """``y = weight · (x − mean) · rstd + bias``, rows as ``Rows`` says, two factors a channel.
 
     Keeps x, the weight, and the mean and rstd of every group.
     """
@@ -171,13 +171,17 @@ class NormalizeBackward(Function):
         flat = self.shapes[0]
         if ggy is not None:
             ggy = reshape(ggy if ggy.shape == shape else ggy.expand(shape), flat)
-        return ggy, None if gx is None else reshape(gx, flat), gweight if weight is not None else None
+        return (
+            ggy,
+            None if gx is None else reshape(gx, flat),
+            gweight if weight is not None else None,
+        )
 
     def _group_mean(self, z: Tensor) -> Tensor:
         return mul(sum(z, (self.rows.joined, 3), True), 1.0 / self.rows.count)
 
     def _statistics(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and rstd as functions of x (so that third derivatives are right), or the fixed ones."""
+        """Mean and rstd as functions of x (for third derivatives), or the fixed ones."""
         if self.rows.fixed is not None:
             return Tensor(self.mean[..., None].astype(x.dtype)), Tensor(
                 self.rstd[..., None].astype(x.dtype)
@@ -250,17 +254,20 @@ def batch_norm(
     Source: Ioffe & Szegedy, "Batch normalization", 2015, algorithms 1 and 2.
     """
     x = _input(x)
-    N, C, I = x.shape[0], x.shape[1], math.prod(x.shape[2:])
+    N, C, inner = x.shape[0], x.shape[1], math.prod(x.shape[2:])
     weight, bias = _affine("weight", weight, C, x), _affine("bias", bias, C, x)
     running = _running(running_mean, running_var, C, training)
     fixed = None if training else _fixed(running, (1, C, 1), x, eps)
-    if training and x.size and N * I == 1:
+    if training and x.size and N * inner == 1:
         raise ShapeError(
-            "x", "more than one value per channel when training", x.shape, "a larger batch, or eval()"
+            "x",
+            "more than one value per channel when training",
+            x.shape,
+            "a larger batch, or eval()",
         )
-    y, done = _normalize(x, Rows((N, C, 1, I), 0, fixed), weight, bias, eps)
+    y, done = _normalize(x, Rows((N, C, 1, inner), 0, fixed), weight, bias, eps)
     if training and x.size and running is not None:
-        _update(running, done.mean, done.variance, N * I, momentum)
+        _update(running, done.mean, done.variance, N * inner, momentum)
     return y
 
 
@@ -277,20 +284,21 @@ def instance_norm(
     """Batch norm for each image by itself: mean and variance over H, W of every channel.
 
     Running statistics, where given, receive the average over the images.  Shapes: x ``(N, C, …)``
-    with at least one spatial axis, all others ``(C,)``.  Keeps x and two numbers a channel and image.
+    with at least one spatial axis, all others ``(C,)``.  Keeps x and two numbers a channel
+    and image.
 
     Source: Ulyanov, Vedaldi & Lempitsky, "Instance normalization", 2016.
     """
     x = _input(x, 3)
-    N, C, I = x.shape[0], x.shape[1], math.prod(x.shape[2:])
+    N, C, inner = x.shape[0], x.shape[1], math.prod(x.shape[2:])
     weight, bias = _affine("weight", weight, C, x), _affine("bias", bias, C, x)
     running = _running(running_mean, running_var, C, use_input_stats)
     fixed = None if use_input_stats else _fixed(running, (1, C, 1), x, eps)
-    if use_input_stats and x.size and I == 1:
+    if use_input_stats and x.size and inner == 1:
         raise ShapeError("x", "more than one spatial element when training", x.shape)
-    y, done = _normalize(x, Rows((N, C, 1, I), 2, fixed), weight, bias, eps)
+    y, done = _normalize(x, Rows((N, C, 1, inner), 2, fixed), weight, bias, eps)
     if use_input_stats and x.size and running is not None:
-        _update(running, done.mean.mean(0), done.variance.mean(0), I, momentum)
+        _update(running, done.mean.mean(0), done.variance.mean(0), inner, momentum)
     return y
 
 
@@ -309,12 +317,12 @@ def group_norm(
     Source: Wu & He, "Group normalization", 2018.
     """
     x = _input(x)
-    N, C, I = x.shape[0], x.shape[1], math.prod(x.shape[2:])
+    N, C, inner = x.shape[0], x.shape[1], math.prod(x.shape[2:])
     groups = as_int("num_groups", num_groups, 1)
     if C % groups:
         raise ArgumentError("num_groups", f"a divisor of the {C} channels of x", groups)
     weight, bias = _affine("weight", weight, C, x), _affine("bias", bias, C, x)
-    return _normalize(x, Rows((N, groups, C // groups, I), 2), weight, bias, eps)[0]
+    return _normalize(x, Rows((N, groups, C // groups, inner), 2), weight, bias, eps)[0]
 
 
 def layer_norm(
@@ -335,8 +343,8 @@ def layer_norm(
     shape = tuple(as_int("normalized_shape", n, 1) for n in sizes)
     if not shape or x.shape[-len(shape) :] != shape:
         raise ShapeError("normalized_shape", f"the last axes of x {x.shape}", shape)
-    I = math.prod(shape)
-    y, _ = _normalize(x, Rows((x.size // I, 1, 1, I), 2), None, None, eps)
+    inner = math.prod(shape)
+    y, _ = _normalize(x, Rows((x.size // inner, 1, 1, inner), 2), None, None, eps)
     for name, value, op in (("weight", weight, mul), ("bias", bias, add)):
         if value is not None:
             value = float_tensor(name, value)
@@ -355,7 +363,9 @@ def _running(mean: Any, var: Any, channels: int, training: bool) -> tuple[Any, A
     for name, value in (("running_mean", mean), ("running_var", var)):
         shape = getattr(value, "shape", None)
         if shape is None or tuple(shape) != (channels,):
-            raise ShapeError(name, f"an array of shape ({channels},)", shape or type(value).__name__)
+            raise ShapeError(
+                name, f"an array of shape ({channels},)", shape or type(value).__name__
+            )
     return mean, var
 
 
@@ -392,7 +402,9 @@ def _channel_mean_map(size: int, channels: int) -> LinearMap:
     inside = (first >= 0) & (first < channels)
     order = np.argsort(~inside, axis=1, kind="stable")  # the valid taps first
     index = np.where(np.take_along_axis(inside, order, 1), np.take_along_axis(first, order, 1), 0)
-    rows = Taps(channels, index[None], np.full((1, channels, size), 1.0 / size), inside.sum(1)[None])
+    rows = Taps(
+        channels, index[None], np.full((1, channels, size), 1.0 / size), inside.sum(1)[None]
+    )
 
     def along_channels(x: Array, kernel: Any) -> Array:
         plane = x.reshape(x.shape[0], 1, channels, -1)
@@ -426,6 +438,6 @@ def local_response_norm(
     x = _input(x, 3)
     size = as_int("size", size, 1)
     if x.size == 0:
-        return x
+        return x  # type: ignore[no-any-return]
     squares = apply(_channel_mean_map(size, x.shape[1]), mul(x, x))
     return div(x, pow(add(mul(squares, alpha), k), beta))

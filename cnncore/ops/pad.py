@@ -50,7 +50,7 @@ def pad(x: Any, pad: Any, mode: str = "constant", value: float = 0.0) -> Tensor:
     for axis, amounts in enumerate(pads):
         if amounts != (0, 0):
             x = _select(x, axis, _source_rows(x.shape[axis], amounts, mode))
-    return x
+    return x  # type: ignore[no-any-return]
 
 
 def _pads(pad: Any, shape: tuple[int, ...]) -> Pads:

@@ -28,8 +28,8 @@ def _reduced(shape: tuple[int, ...], axes: tuple[int, ...], keepdim: bool) -> tu
 
 def _count(x: Tensor, axes: tuple[int, ...], what: str) -> int:
     """Elements that go into one result; none at all is an error unless there is no result."""
-    count = math.prod(x.shape[i] for i in axes)
-    if count == 0 and math.prod(_reduced(x.shape, axes, False)):
+    count = math.prod([x.shape[i] for i in axes])
+    if count == 0 and 0 not in _reduced(x.shape, axes, False):
         raise ShapeError("x", f"at least one element for each {what}", x.shape)
     return count
 
@@ -65,7 +65,7 @@ def mean(x: Any, dim: Any = None, keepdim: bool = False) -> Tensor:
 
 
 class Amax(Function):
-    """The maximum over axes; equal maxima share the gradient equally.  Keeps each element's share."""
+    """The maximum over axes; equal maxima share the gradient.  Keeps each element's share."""
 
     def __init__(self, axes: tuple[int, ...]) -> None:
         self.axes = axes
@@ -113,7 +113,7 @@ def amin(x: Any, dim: Any = None, keepdim: bool = False) -> Tensor:
 def var(x: Any, dim: Any = None, correction: float = 1, keepdim: bool = False) -> Tensor:
     """``Σ (x − mean)² / (n − correction)`` over ``dim``: unbiased by default, as in PyTorch.
 
-    Keeps the deviations.  Too few values (``n <= correction``) are refused: the result would be NaN.
+    Keeps the deviations.  Too few values (``n <= correction``) are refused: it would be NaN.
 
     >>> from cnncore import tensor
     >>> var(tensor([1.0, 2.0, 3.0])).item()
@@ -123,7 +123,10 @@ def var(x: Any, dim: Any = None, correction: float = 1, keepdim: bool = False) -
     count = _count(x, axes_of("dim", dim, x.ndim), "variance")
     if count <= correction and x.size:
         raise ArgumentError(
-            "x", f"more than correction={correction} values for each variance", count, "correction=0"
+            "x",
+            f"more than correction={correction} values for each variance",
+            count,
+            "correction=0",
         )
     deviation = sub(x, mean(x, dim, True))
     return mul(sum(mul(deviation, deviation), dim, keepdim), 1.0 / max(count - correction, 1e-300))

@@ -179,7 +179,9 @@ def transpose(x: Any, dim0: int = -2, dim1: int = -1) -> Tensor:
     """
     x = as_tensor("x", x)
     i, j = axis_index("dim0", dim0, x.ndim), axis_index("dim1", dim1, x.ndim)
-    swap = LinearMap("Transpose", "Transpose", lambda a: a.swapaxes(i, j), lambda g: g.swapaxes(i, j))
+    swap = LinearMap(
+        "Transpose", "Transpose", lambda a: a.swapaxes(i, j), lambda g: g.swapaxes(i, j)
+    )
     return apply(swap, x)
 
 

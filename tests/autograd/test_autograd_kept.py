@@ -15,7 +15,7 @@ def test_a_version_counter_notices_writes_through_tensors():
     x = tensor([3.0, 4.0], requires_grad=True)
     y = (x * w).sum()
     w[0] = 1.0  # the same value: only the counter can tell
-    with pytest.raises(GraphError, match="Mul.*modified"):
+    with pytest.raises(GraphError, match=r"Mul.*modified"):
         y.backward()
     y = (x * w.detach()).sum()
     w.touched()  # a detached tensor shares memory and counter
@@ -27,7 +27,7 @@ def test_raw_writes_into_data_are_noticed():
     x = tensor([3.0, 4.0], requires_grad=True)
     y = (x * x).sum()
     x.data[1] = 5.0
-    with pytest.raises(GraphError, match="Mul.*modified since the forward pass"):
+    with pytest.raises(GraphError, match=r"Mul.*modified since the forward pass"):
         y.backward()
 
 
@@ -127,7 +127,8 @@ def test_a_nan_that_came_in_is_said_to_have():
 def test_an_infinite_gradient_names_the_line_of_its_forward():
     x = tensor([0.0, 1.0], requires_grad=True)
     with detect_anomaly():
-        y = ops.sqrt(x); line = __import__("inspect").currentframe().f_lineno  # noqa: E702
+        y = ops.sqrt(x)
+        line = __import__("inspect").currentframe().f_lineno
         with pytest.raises(AnomalyError) as caught:
             y.sum().backward()
     message = str(caught.value)

@@ -1,4 +1,4 @@
-"""Activations against their formulas (SciPy's special functions, NumPy), derivatives numerically."""
+"""Activations against their formulas (SciPy, NumPy), derivatives numerically."""
 
 from __future__ import annotations
 

@@ -273,10 +273,11 @@ def test_lovasz_softmax():
 
 
 def test_lovasz_hinge():
-    x, t = np.array([[1.5, -0.3, 0.2, -2.0], [0.1, 0.4, -0.7, 0.9]]), np.array([[1, 0, 0, 1], [1, 1, 0, 0]])
-    each = [
-        lovasz_extension(np.maximum(0, 1 - x[n] * (2 * t[n] - 1)), t[n]) for n in range(2)
-    ]
+    x, t = (
+        np.array([[1.5, -0.3, 0.2, -2.0], [0.1, 0.4, -0.7, 0.9]]),
+        np.array([[1, 0, 0, 1], [1, 1, 0, 0]]),
+    )
+    each = [lovasz_extension(np.maximum(0, 1 - x[n] * (2 * t[n] - 1)), t[n]) for n in range(2)]
     assert ops.lovasz_hinge(x, t).item() == pytest.approx(np.mean(each))
     whole = lovasz_extension(np.maximum(0, 1 - x * (2 * t - 1)).ravel(), t.ravel())
     assert ops.lovasz_hinge(x, t, per_image=False).item() == pytest.approx(whole)

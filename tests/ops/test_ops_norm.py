@@ -62,7 +62,9 @@ def test_formula_and_derivatives(name):
 def test_layer_norm():
     weight, bias = RNG.normal(size=(2, 3)), RNG.normal(size=(2, 3))
     expected = standard(X, (2, 3)) * weight + bias
-    np.testing.assert_allclose(ops.layer_norm(X, (2, 3), weight, bias).numpy(), expected, rtol=1e-11)
+    np.testing.assert_allclose(
+        ops.layer_norm(X, (2, 3), weight, bias).numpy(), expected, rtol=1e-11
+    )
     np.testing.assert_allclose(ops.layer_norm(X, 3).numpy(), standard(X, 3), rtol=1e-11)
     inputs = [X[:2, :2], weight, bias]
     gradcheck(lambda x, w, b: ops.layer_norm(x, (2, 3), w, b), inputs)

@@ -41,9 +41,7 @@ def test_extremes(dim, keepdim):
 def test_equal_maxima_share_and_nan_wins():
     x = tensor([[1.0, 3.0, 3.0, 3.0], [0.0, 0.0, 0.0, 2.0]], requires_grad=True)
     ops.amax(x, 1).sum().backward()
-    np.testing.assert_allclose(
-        x.grad.numpy(), [[0, 1 / 3, 1 / 3, 1 / 3], [0, 0, 0, 1]], rtol=1e-6
-    )
+    np.testing.assert_allclose(x.grad.numpy(), [[0, 1 / 3, 1 / 3, 1 / 3], [0, 0, 0, 1]], rtol=1e-6)
     y = tensor([1.0, np.nan, 2.0], requires_grad=True)
     top = y.max()
     assert np.isnan(top.item())

@@ -23,11 +23,13 @@ LINEAR = {
     "permute": (lambda x: ops.permute(x, 2, 0, 1), X.transpose(2, 0, 1)),
     "transpose": (lambda x: ops.transpose(x, 0, 2), X.swapaxes(0, 2)),
     "flip": (lambda x: ops.flip(x, (0, -1)), X[::-1, :, ::-1]),
-    "expand": (lambda x: ops.expand(x[:, :1], 5, -1, 3, 4), np.broadcast_to(X[:, :1], (5, 2, 3, 4))),
+    "expand": (lambda x: ops.expand(x[:, :1], 5, -1, 3, 4),
+               np.broadcast_to(X[:, :1], (5, 2, 3, 4))),
     "slice": (lambda x: x[:, 1:, ::-2], X[:, 1:, ::-2]),
     "integer": (lambda x: x[1, ..., None, 2], X[1, ..., None, 2]),
     "array": (lambda x: x[[1, 0, 1]], X[[1, 0, 1]]),
-    "arrays": (lambda x: x[np.array([0, 1, 1]), :, np.array([3, 3, 3])], X[[0, 1, 1], :, [3, 3, 3]]),
+    "arrays": (lambda x: x[np.array([0, 1, 1]), :, np.array([3, 3, 3])],
+               X[[0, 1, 1], :, [3, 3, 3]]),
     "mask": (lambda x: x[MASK], X[MASK]),
     "tensor": (lambda x: x[tensor([1, 1])], X[[1, 1]]),
     "stack": (lambda x: ops.stack([x, x * 2], 1), np.stack([X, 2 * X], 1)),
@@ -135,7 +137,7 @@ def test_bad_input(call):
 
 
 def test_types_do_not_mix_in_a_join():
-    with pytest.raises(DTypeError, match="float64.*float32"):
+    with pytest.raises(DTypeError, match=r"float64.*float32"):
         ops.cat([np.zeros(2), tensor([1.0])])
     with pytest.raises(ShapeError, match=r"tensors\[1\]"):
         ops.cat([tensor(X), tensor(X[..., :2])])
