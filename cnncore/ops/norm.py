@@ -311,8 +311,8 @@ def group_norm(
     numbers a group and image.
 
     >>> from cnncore import tensor
-    >>> group_norm(tensor([[1.0, 3.0, 5.0, 5.0]]), 2).numpy().round(3)
-    array([[-1.,  1.,  0.,  0.]], dtype=float32)
+    >>> group_norm(tensor([[1.0, 3.0, 2.0, 6.0]]), 2).numpy().round(3)
+    array([[-1.,  1., -1.,  1.]], dtype=float32)
 
     Source: Wu & He, "Group normalization", 2018.
     """
