@@ -146,7 +146,8 @@ void Axis<T>::recognise(AxisGroup<T>& group) {
   if (!uniform) return;
   const index_t step = group.index[1] - group.index[0];
   // only the steps that the loops know
-  bool steps = (step == 1 && (group.taps == 1 || group.taps == 3)) || (step == 2 && group.taps == 2);
+  bool steps =
+      (step == 1 && (group.taps == 1 || group.taps == 3)) || (step == 2 && group.taps == 2);
   bool repeats = group.taps == 1 && n == 2 * group.span;
   for (index_t p = 0; p < n && (steps || repeats); ++p) {
     for (index_t t = 0; t < group.taps; ++t)

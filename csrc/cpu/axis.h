@@ -21,7 +21,7 @@ class Axis {
   }
   // Elements of a line that holds any group's span, the zero slot and whole vectors.
   index_t line() const { return round_up(widest_ + 1, 2 * kAxisBlock); }
-  index_t widest() const { return widest_; }  // the largest span
+  index_t widest() const { return widest_; }       // the largest span
   double mean_work() const { return mean_work_; }  // multiply-adds of an average group
 
  private:

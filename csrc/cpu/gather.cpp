@@ -33,18 +33,33 @@ template <class T>
 void gather(ArrayView<const T> x, ArrayView<const std::int64_t> index, ArrayView<T> y) {
   const index_t size = x[1], rows = y[1], inner = y[2];
   const IndexSteps steps(index);
+  if (inner == 1) {
+    parallel_for(y[0] * rows, grain_for(1), [&](index_t first, index_t last) {
+      for (index_t begin = first; begin < last;) {
+        const index_t o = begin / rows, j = begin % rows, count = min_of(last - begin, rows - j);
+        const T* from = x.data + o * size;
+        const std::int64_t* chosen = index.data + o * steps.outer + j;
+        T* to = y.data + begin;
+        for (index_t i = 0; i < count; ++i) {
+          const index_t a = checked(chosen[i], size);
+          to[i] = a < 0 ? T(0) : from[a];
+        }
+        begin += count;
+      }
+    });
+    return;
+  }
   parallel_for(y[0] * rows, grain_for(inner), [&](index_t first, index_t last) {
-    for (index_t task = first; task < last; ++task) {
-      const index_t o = task / rows;
+    index_t o = first / rows, j = first % rows;
+    for (index_t task = first; task < last; ++task, ++j) {
+      if (j == rows) j = 0, ++o;
       const T* from = x.data + o * size * inner;
-      const std::int64_t* chosen = index.data + o * steps.outer + task % rows * steps.row;
+      const std::int64_t* chosen = index.data + o * steps.outer + j * steps.row;
       T* to = y.data + task * inner;
       if (steps.inner == 0) {
         const index_t a = checked(*chosen, size);
         if (a < 0)
           std::memset(to, 0, static_cast<std::size_t>(inner) * sizeof(T));
-        else if (inner == 1)
-          *to = from[a];
         else
           std::memcpy(to, from + a * inner, static_cast<std::size_t>(inner) * sizeof(T));
       } else {

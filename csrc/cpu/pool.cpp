@@ -9,9 +9,8 @@
 
 namespace cnncore {
 
-CNNCORE_DECLARE_FOR_EACH_ISA(
-    template <class T> void max_pool_loop(const T* x, const MaxPoolPlan<T>& plan, index_t planes,
-                                          T* split, T* y, std::int64_t* winners))
+CNNCORE_DECLARE_FOR_EACH_ISA(template <class T> void max_pool_loop(
+    const T* x, const MaxPoolPlan<T>& plan, index_t planes, T* split, T* y, std::int64_t* winners))
 
 namespace {
 
@@ -46,8 +45,8 @@ void max_pool2d(ArrayView<const T> x, const Window2d& window, ArrayView<T> y,
     first_offset[ow] = static_cast<typename PoolIndex<T>::type>(first * w.dilation - w.before);
   }
   const index_t pitch = whole + (w.kernel - 1) * w.dilation / w.stride;
-  const MaxPoolPlan<T> plan{height, width, out_height, out_width, window, pitch,
-                            first_offset.data()};
+  const MaxPoolPlan<T> plan{height, width, out_height,         out_width,
+                            window, pitch, first_offset.data()};
   checked_product(height, plan.phases(), pitch);
   const auto loop = CNNCORE_SELECT_ISA(max_pool_loop<T>);
   const index_t work = height * width + out_height * whole * window.h.kernel * w.kernel / 4;

@@ -108,9 +108,12 @@ void resample(ArrayView<const T> x, ArrayView<const std::int64_t> image, const T
                  for (index_t task = first; task < last; ++task) {
                    const index_t r = task / channels, c = task % channels;
                    const PlanePair<T> plane{
-                       x.data + (image_of(image, r) * channels + c) * height * width, width,
-                                   x.data + x.size(),
-                       y.data + task * ph * pw, pw, false};
+                       x.data + (image_of(image, r) * channels + c) * height * width,
+                       width,
+                       x.data + x.size(),
+                       y.data + task * ph * pw,
+                       pw,
+                       false};
                    loop(plane, row_axis.group_of(r), col_axis.group_of(r), line.data());
                  }
                });
@@ -138,8 +141,8 @@ void resample_adjoint(ArrayView<const T> gy, ArrayView<const std::int64_t> image
           T* to = gx.data + task * height * width;
           std::memset(to, 0, static_cast<std::size_t>(height * width) * sizeof(T));
           regions.each(task / channels, [&](index_t r) {
-            const PlanePair<T> plane{gy.data + (r * channels + c) * ph * pw, pw, gy.data + gy.size(), to,
-                                     width, true};
+            const PlanePair<T> plane{
+                gy.data + (r * channels + c) * ph * pw, pw, gy.data + gy.size(), to, width, true};
             loop(plane, row_axis.group_of(r), col_axis.group_of(r), line.data());
           });
         }

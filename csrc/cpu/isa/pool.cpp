@@ -18,9 +18,9 @@ void split_phases(const T* __restrict x, const MaxPoolPlan<T>& plan, T* __restri
       // padded column phase + j · stride is column phase + j · stride - left
       const index_t first = phase >= left ? 0 : ceil_div(left - phase, stride);
       const index_t column = first * stride + phase - left;
-      const index_t count =
-          column >= plan.width ? 0
-                               : min_of(ceil_div(plan.width - column, stride), plan.pitch - first);
+      const index_t count = column >= plan.width
+                                ? 0
+                                : min_of(ceil_div(plan.width - column, stride), plan.pitch - first);
       T* __restrict to = split + first;
       const T* __restrict from = x + column;
       if (stride == 1)
@@ -36,8 +36,7 @@ void split_phases(const T* __restrict x, const MaxPoolPlan<T>& plan, T* __restri
 // NaN, takes over; padding is -infinity and never does, since a window starts with -infinity and
 // the index of its first pixel.
 template <class T>
-void pool_row(const T* split, const MaxPoolPlan<T>& plan, index_t oh, T* y,
-              std::int64_t* winners) {
+void pool_row(const T* split, const MaxPoolPlan<T>& plan, index_t oh, T* y, std::int64_t* winners) {
   using Value = typename Simd<T>::vector;
   using Index = typename PoolIndex<T>::type;
   using Indices = typename Simd<Index>::vector;
@@ -50,8 +49,8 @@ void pool_row(const T* split, const MaxPoolPlan<T>& plan, index_t oh, T* y,
 
   for (index_t begin = 0; begin < plan.out_width; begin += width) {
     Value best = broadcast(-static_cast<T>(INFINITY));
-    Indices winner = load(plan.first_offset + begin) +
-                     static_cast<Index>(h.input(oh, first) * plan.width);
+    Indices winner =
+        load(plan.first_offset + begin) + static_cast<Index>(h.input(oh, first) * plan.width);
     for (index_t kh = first; kh < last; ++kh) {
       const index_t row = h.input(oh, kh);
       const T* from = split + row * plan.phases() * plan.pitch + begin;

@@ -55,7 +55,7 @@ CNNCORE_HD void mix_block_in_registers(const float* line, const AxisGroup<float>
                                        float* out) {
   using Indices = Simd<std::int32_t>::vector;
   const auto low = load(line);
-  const auto high = cols.span < kAxisBlock ? low : load(line + kAxisBlock);
+  const auto high = load(line + kAxisBlock);
   Simd<float>::vector sum{};
   for (index_t t = 0; t < cols.taps; ++t) {
     const Indices index = load(cols.index + t * cols.pitch + q);
@@ -69,7 +69,7 @@ void mix_columns_indexed(const T* line, const AxisGroup<T>& cols, T* __restrict 
   for (index_t q = 0; q < cols.length; q += kAxisBlock) {
     T out[kAxisBlock];
     if constexpr (Simd<T>::width == kAxisBlock) {
-      if (cols.span < 2 * kAxisBlock)
+      if (cols.span + (cols.full ? 0 : 1) <= 2 * kAxisBlock)
         mix_block_in_registers(line, cols, q, out);
       else
         mix_block(line, cols, q, out);

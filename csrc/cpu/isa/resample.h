@@ -22,7 +22,7 @@ struct AxisGroup {
   const std::int32_t* index = nullptr;
   const T* weight = nullptr;
   const std::int32_t* count = nullptr;  // (length,)
-  bool full = false;  // every position has `taps` taps: slot `span` is never read
+  bool full = false;                    // every position has `taps` taps: slot `span` is never read
   // Where the weights of a tap are the same at every position, the common layouts need no indices:
   // step > 0: index = step · p + offset of the tap (average pooling; nearest, transposed);
   // repeat == 2: one tap, index = p / 2 (nearest upsampling).
