@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
+from torch.nn import functional
 
 import cnncore
 from cnncore import kernels
@@ -80,7 +80,7 @@ def _directions(
         Case(
             f"conv2d {label}",
             lambda: kernels.conv2d(x, weight, None, window),
-            lambda: F.conv2d(tx, tw, None, stride, padding).numpy(),
+            lambda: functional.conv2d(tx, tw, None, stride, padding).numpy(),
             operations,
         ),
         Case(
@@ -116,7 +116,7 @@ def other_cases() -> list[Case]:
         Case(
             "max_pool2d with switches 4×64×112×112, 3×3 s2",
             lambda: kernels.max_pool2d(x, window, size)[0],
-            lambda: F.max_pool2d(tx, 3, 2, 1, return_indices=True)[0].numpy(),
+            lambda: functional.max_pool2d(tx, 3, 2, 1, return_indices=True)[0].numpy(),
         ),
         Case(
             "relu 4×64×112×112",
@@ -161,8 +161,8 @@ def main() -> None:
         f"# {machine()}",
         "",
         f"{datetime.date.today()}, cnncore {cnncore.__version__}, PyTorch {torch.__version__} "
-        f"(contiguous NCHW), NumPy {np.__version__}; medians of {options.rounds} interleaved rounds, "
-        "float32; ratio above 1: cnncore is faster.",
+        f"(contiguous NCHW), NumPy {np.__version__}; medians of {options.rounds} interleaved "
+        "rounds, float32; ratio above 1: cnncore is faster.",
         "",
         "| case | cnncore ms | PyTorch ms | ratio | cnncore GFLOP/s |",
         "|---|---:|---:|---:|---:|",

@@ -41,7 +41,10 @@ def test_errors_are_one_line_and_status_2(capsys: pytest.CaptureFixture[str]) ->
 def test_ctrl_c_stops_cleanly_with_what_it_has(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "cnncore", "train", "unet", "--quiet", "--scenes", "4"]
     process = subprocess.Popen(
-        [*command, "--output", str(tmp_path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*command, "--output", str(tmp_path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     time.sleep(8)  # it is training by then; if not yet, the interrupt ends it before the first step
     process.send_signal(signal.SIGINT)

@@ -99,7 +99,9 @@ def test_the_example_builds_and_passes_its_test(tmp_path: Path) -> None:
     )  # fmt: skip
     run(cmake, "--build", "build", "--parallel", "2")
     (tmp_path / "sitecustomize.py").write_text(PREFER_THE_COPY, encoding="utf-8")
-    code = f"import cnncore; assert cnncore.__file__.startswith({str(tmp_path)!r}), cnncore.__file__"
+    code = (
+        f"import cnncore; assert cnncore.__file__.startswith({str(tmp_path)!r}), cnncore.__file__"
+    )
     run(sys.executable, "-c", code, PYTHONPATH=str(tmp_path))
     tests = [block.file for block in blocks() if block.file.startswith("tests/")]
     run(

@@ -122,7 +122,16 @@ def test_the_engine_stays_small() -> None:
 
 def test_import_is_light() -> None:
     """No optional package at import time."""
-    heavy = ("scipy", "matplotlib", "PIL", "sklearn", "skimage", "pycocotools", "tqdm", "hypothesis")
+    heavy = (
+        "scipy",
+        "matplotlib",
+        "PIL",
+        "sklearn",
+        "skimage",
+        "pycocotools",
+        "tqdm",
+        "hypothesis",
+    )
     code = f"import sys, cnncore; print([m for m in {heavy!r} if m in sys.modules])"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert shown.stdout.strip() == "[]"

@@ -13,7 +13,6 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
@@ -67,11 +66,20 @@ class CostTable:
 
     def total(self, column: str) -> float:
         """The sum of a numeric column."""
-        return sum(getattr(row, column) for row in self.rows)
+        return float(sum(getattr(row, column) for row in self.rows))
 
     def cells(self) -> list[tuple[str, ...]]:
         """The table as text cells, heading first, totals last."""
-        heading = ("layer", "type", "output", "parameters", "multiply-adds", "kept", "forward", "backward")
+        heading = (
+            "layer",
+            "type",
+            "output",
+            "parameters",
+            "multiply-adds",
+            "kept",
+            "forward",
+            "backward",
+        )
         lines = [heading]
         for row in self.rows:
             shape = "×".join(map(str, row.output_shape))

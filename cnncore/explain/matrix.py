@@ -51,7 +51,12 @@ def conv_map(weight: Any, window: Window2d, size: Pair, groups: int = 1) -> Line
 
 
 def convolution_matrix(
-    weight: Any, input_size: Pair, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1
+    weight: Any,
+    input_size: Pair,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
 ) -> ConvolutionMatrix:
     """Write out the matrix of a convolution on one image of ``input_size = (H, W)``.
 
@@ -68,7 +73,10 @@ def convolution_matrix(
     rows, columns = weight.shape[0] * oh * ow, checked_size("input_size", *shape)
     if rows * columns > MAX_ENTRIES:
         raise ArgumentError(
-            "input_size", f"a matrix of at most {MAX_ENTRIES:,} entries", f"{rows}×{columns}", "a smaller plane"
+            "input_size",
+            f"a matrix of at most {MAX_ENTRIES:,} entries",
+            f"{rows}×{columns}",
+            "a smaller plane",
         )
     matrix = conv_map(weight, window, input_size, groups).matrix((1, *shape), weight.dtype)
     return ConvolutionMatrix(matrix, shape, (weight.shape[0], oh, ow))
@@ -84,7 +92,12 @@ def draw_matrix_pair(pair: ConvolutionMatrix, title: str = "") -> Any:
     limit = float(np.abs(pair.matrix).max()) or 1.0
     sides = (
         ("A: convolution", pair.matrix, "input pixel (c, h, w)", "output pixel (o, i, j)"),
-        ("Aᵀ: transposed convolution", pair.matrix.T, "output pixel (o, i, j)", "input pixel (c, h, w)"),
+        (
+            "Aᵀ: transposed convolution",
+            pair.matrix.T,
+            "output pixel (o, i, j)",
+            "input pixel (c, h, w)",
+        ),
     )
     for axis, (name, matrix, across, down) in zip(axes, sides, strict=True):
         shown = np.where(matrix == 0, np.nan, matrix)

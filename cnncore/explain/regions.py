@@ -84,7 +84,10 @@ def draw_region(followed: FollowedRegion) -> Any:
     top, bottom = int(f.rows.start.min()), int(f.rows.end.max())
     left, right = int(f.cols.start.min()), int(f.cols.end.max())
     limits = (f.plane.min(), f.plane.max())
-    titles = ("RoI pooling: whole cells, one maximum a bin", "RoI Align: bilinear samples, averaged")
+    titles = (
+        "RoI pooling: whole cells, one maximum a bin",
+        "RoI Align: bilinear samples, averaged",
+    )
     for axis, title in zip(axes[0], titles, strict=True):
         axis.imshow(f.plane, cmap="viridis", vmin=limits[0], vmax=limits[1])
         axis.add_patch(

@@ -101,11 +101,14 @@ def _add_scores(
 ) -> None:
     scores = metrics["scores"]
     shown = ("AP", "AP50", "AP75", "AR_10")
-    table = [("", *shown)]
+    table: list[tuple[str, ...]] = [("", *shown)]
     for kind in ("box", "mask"):
         table.append((kind, *(f"{scores[f'{kind} {name}']:.3f}" for name in shown)))
     truth = [Objects(s.boxes, s.labels, s.masks) for s in samples]
-    per_class = {kind: coco_class_ap(predictions, truth, len(names), kind, 0.5) for kind in ("boxes", "masks")}
+    per_class = {
+        kind: coco_class_ap(predictions, truth, len(names), kind, 0.5)
+        for kind in ("boxes", "masks")
+    }
     report.add(
         "Scores",
         "Average precision as COCO defines it: AP over IoU 0.50 … 0.95, AP50 at 0.50 alone.",
@@ -181,8 +184,8 @@ def _add_region(report: Report, task: Task, samples: Sequence[Sample]) -> None:
     followed = follow_region(features, sample.boxes[0], 1 / stride, (7, 7))
     report.add(
         "One region, two ways",
-        f"A true box on the finest feature map (stride {stride:.0f}), one channel. RoI pooling rounds "
-        "the box to whole cells and takes the maximum of each bin (dots: the switches that the "
+        f"A true box on the finest feature map (stride {stride:.0f}), one channel. RoI pooling "
+        "rounds the box to whole cells and takes the maximum of each bin (dots: the switches that the "
         "gradient will follow); RoI Align rounds nothing and averages four bilinear samples a bin.",
         pictures=[Picture(draw_region(followed))],
     )

@@ -92,13 +92,11 @@ def fit(
 ) -> History:
     """Train until ``recipe.steps`` or Ctrl-C, resuming from ``checkpoint`` where there is one.
 
-    ``loss(batch, rng, progress)`` gives the named terms whose sum is minimised (progress runs from 0
-    to 1); ``batches(step)`` iterates over batches from that step on.  On Ctrl-C the step is finished and saved, and the history so far is
-    returned; a second Ctrl-C interrupts at once.
+    ``loss(batch, rng, progress)`` gives the named terms whose sum is minimised (progress runs from
+    0 to 1); ``batches(step)`` iterates over batches from that step on.  On Ctrl-C the step is
+    finished and saved, and the history so far is returned; a second Ctrl-C interrupts at once.
     """
-    optimizer = AdamW(
-        model.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
-    )
+    optimizer = AdamW(model.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
     schedule = schedules.Cosine(recipe.learning_rate, recipe.steps, recipe.warmup_steps)
     history = History()
     if checkpoint is not None and checkpoint.exists():
@@ -107,14 +105,19 @@ def fit(
     step, saved = history.steps, time.monotonic()
     tqdm = require("tqdm", "vision").tqdm
     model.train()
-    with _interruptible() as interrupted, tqdm(
-        total=recipe.steps, initial=step, disable=not progress, unit="step", dynamic_ncols=True
-    ) as bar:
+    with (
+        _interruptible() as interrupted,
+        tqdm(
+            total=recipe.steps, initial=step, disable=not progress, unit="step", dynamic_ncols=True
+        ) as bar,
+    ):
         for batch in batches(step):
             if step >= recipe.steps or interrupted.is_set():
                 break
             started = time.perf_counter()
-            rng = np.random.default_rng((recipe.seed, step))  # so that a resumed step draws the same
+            rng = np.random.default_rng(
+                (recipe.seed, step)
+            )  # so that a resumed step draws the same
             optimizer.lr = schedule(step)
             terms = loss(batch, rng, step / recipe.steps)
             values = _step(model, optimizer, terms, recipe.clip_norm, step)

@@ -48,7 +48,10 @@ def draw_class_scores(scores: Mapping[str, Any], names: Sequence[str]) -> Any:
 
 
 def prediction_sheet(
-    samples: Sequence[Sample], predictions: Sequence[Any], which: Sequence[int], names: Sequence[str]
+    samples: Sequence[Sample],
+    predictions: Sequence[Any],
+    which: Sequence[int],
+    names: Sequence[str],
 ) -> Picture:
     """Truth above, prediction below, scenes side by side."""
     settings = DrawSettings(scale=2, class_names=tuple(names))

@@ -15,7 +15,7 @@ from cnncore import models, ops
 from cnncore.autograd import Tensor, no_grad
 from cnncore.data import Loader, Sample, Scenes
 from cnncore.errors import ArgumentError
-from cnncore.nn import Module, init
+from cnncore.nn import init
 from cnncore.train.loop import LossTerms, Recipe, Rng
 from cnncore.vision.metrics import (
     Objects,
@@ -35,7 +35,7 @@ class Task:
     """A model on a data set, ready for ``train.fit``."""
 
     name: str
-    model: Module
+    model: Any  # a Module; what else it offers (backbone, decode) is the task's business
     recipe: Recipe
     loss: Callable[[Any, Rng, float], LossTerms]
     predict: Callable[[Sequence[Sample]], list[Any]]

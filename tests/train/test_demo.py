@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from cnncore.data import Sample
-from cnncore.train import demo, held_out, make_task
+from cnncore.train import demo, fit, held_out, make_task
 from cnncore.vision.metrics import Objects
 
 pytestmark = pytest.mark.slow
@@ -56,7 +56,9 @@ def test_running_again_resumes(folder: Path, monkeypatch: pytest.MonkeyPatch) ->
 def test_worst_scenes_counts_misses_and_inventions() -> None:
     blank = np.zeros((3, 8, 8), np.float32)
     box = np.array([[0, 0, 4, 4]], np.float32)
-    sample = Sample(blank, box, np.array([3]), np.zeros((1, 8, 8), bool), np.zeros((8, 8), np.int64))
+    sample = Sample(
+        blank, box, np.array([3]), np.zeros((1, 8, 8), bool), np.zeros((8, 8), np.int64)
+    )
     masks, sure = np.zeros((1, 8, 8), bool), np.array([0.9])
     right = Objects(box, np.array([3]), masks, sure)
     wrong_class = Objects(box, np.array([4]), masks, sure)  # one missed and one invented
@@ -70,10 +72,12 @@ def test_tasks_learn_something_in_a_few_steps() -> None:
     for name in ("unet", "maskrcnn_small"):
         task = make_task(name, steps=20, batch_size=2)
         batch = held_out("train", 2)
-        from cnncore.train import fit
-
         history = fit(
-            task.model, task.loss, lambda step: iter([batch] * 20), task.recipe, progress=False
+            task.model,
+            task.loss,
+            lambda step, batch=batch: iter([batch] * 20),
+            task.recipe,
+            progress=False,
         )
-        totals = np.sum([values for values in history.terms.values()], axis=0)
+        totals = np.sum(list(history.terms.values()), axis=0)
         assert totals[-5:].mean() < 0.8 * totals[:3].mean(), (name, totals)

@@ -41,7 +41,9 @@ def loss_of(model: Slope) -> Any:
     return loss
 
 
-def run(checkpoint: Path | None, stop_after: int | None = None, recipe: Recipe = RECIPE) -> tuple[Slope, History]:
+def run(
+    checkpoint: Path | None, stop_after: int | None = None, recipe: Recipe = RECIPE
+) -> tuple[Slope, History]:
     model = Slope()
 
     def batches(step: int) -> Iterator[float]:
@@ -71,7 +73,7 @@ def test_a_finished_run_is_not_trained_further(tmp_path: Path) -> None:
 
 def test_other_settings_do_not_resume(tmp_path: Path) -> None:
     run(tmp_path / "c.npz", stop_after=3)
-    with pytest.raises(ArgumentError, match="learning_rate 0.1 instead of 0.003"):
+    with pytest.raises(ArgumentError, match=r"learning_rate 0\.1 instead of 0\.003"):
         run(tmp_path / "c.npz", recipe=replace(RECIPE, learning_rate=0.1))
 
 
