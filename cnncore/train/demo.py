@@ -185,7 +185,8 @@ def _add_region(report: Report, task: Task, samples: Sequence[Sample]) -> None:
     report.add(
         "One region, two ways",
         f"A true box on the finest feature map (stride {stride:.0f}), one channel. RoI pooling "
-        "rounds the box to whole cells and takes the maximum of each bin (dots: the switches that the "
-        "gradient will follow); RoI Align rounds nothing and averages four bilinear samples a bin.",
+        "rounds the box to whole cells and takes the maximum of each bin (dots: the switches "
+        "that the gradient will follow); RoI Align rounds nothing and averages four bilinear "
+        "samples a bin.",
         pictures=[Picture(draw_region(followed))],
     )
