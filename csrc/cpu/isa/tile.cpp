@@ -18,29 +18,38 @@ constexpr int kRows = 6;
 #endif
 static_assert(kRows <= kMaxTileRows, "TileKernels::run is too short");
 
+// Row offsets that are kept in general registers; the others are read again for every step, since
+// compilers would move them to and from vector registers, which the accumulators need.
+#if defined(__x86_64__)
+constexpr int kOffsetsInRegisters = 9;
+#else
+constexpr int kOffsetsInRegisters = kMaxTileRows;
+#endif
+
 template <class T, int R, int V>
 void run_tile(const TileArgs<T>& args) {
   constexpr int width = Simd<T>::width;
   using Vector = typename Simd<T>::vector;
   Vector acc[R][V];
-  const T* source[R];
+  index_t offsets[R];
+  const volatile index_t* const row_table = args.row;
 #pragma GCC unroll 16
   for (int r = 0; r < R; ++r) {
-    source[r] = args.source + args.row[r];
+    offsets[r] = args.row[r];
 #pragma GCC unroll 2
     for (int v = 0; v < V; ++v) acc[r][v] = Vector{};
   }
   const T* panel = args.panel;
   const index_t* depth = args.depth;
   for (const index_t* const end = depth + args.depth_count; depth != end; ++depth) {
-    const index_t offset = *depth;
+    const T* const source = args.source + *depth;
     Vector b[V];
 #pragma GCC unroll 2
     for (int v = 0; v < V; ++v) b[v] = load(panel + v * width);
     panel += V * width;
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r) {
-      const T a = source[r][offset];
+      const T a = source[r < kOffsetsInRegisters ? offsets[r] : row_table[r]];
 #pragma GCC unroll 2
       for (int v = 0; v < V; ++v) acc[r][v] += a * b[v];
     }
