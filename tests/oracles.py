@@ -1,7 +1,7 @@
 """Every kernel written from its definition: explicit loops, Python floats, no code of cnncore.
 
-These are slow and stay for ever; they say what the fast ones must give.  Windows, taps and bins are
-read only for their numbers (``kernel``, ``stride``, ``index`` ...), none of their methods is called.
+These are slow and stay for ever; they say what the fast ones must give.  Windows, taps and bins
+are read only for their numbers (``kernel``, ``index`` …), none of their methods is called.
 """
 
 from __future__ import annotations

@@ -16,7 +16,8 @@ def _boxes(argument: str, boxes: Array) -> None:
     """(M, 4), finite, no negative extent; the error names the first bad box."""
     if boxes.ndim != 2 or boxes.shape[1] != 4:
         raise ShapeError(argument, "shape (M, 4), one xyxy row a box", boxes.shape)
-    extent = boxes[:, 2:] - boxes[:, :2]
+    with np.errstate(invalid="ignore"):
+        extent = boxes[:, 2:] - boxes[:, :2]
     # NaN fails every comparison; inf - inf is NaN, inf - 1 is inf
     good = (extent >= 0) & (extent < math.inf)
     if not bool(good.all()):

@@ -65,9 +65,8 @@ def matmul(a: Array, b: Array) -> bool:
     if a.shape[-1] != b.shape[-2]:
         expected = f"shape (..., {a.shape[-1]}, N), as a has {a.shape[-1]} columns"
         raise ShapeError("b", expected, b.shape)
-    if a.ndim > 2 or b.ndim > 2:
-        batch = broadcast("b", a.shape[:-2], b.shape[:-2])
-        checked_size("a and b", *batch, a.shape[-2], b.shape[-1])
+    batch = () if a.ndim == b.ndim == 2 else broadcast("b", a.shape[:-2], b.shape[:-2])
+    checked_size("a and b", *batch, a.shape[-2], b.shape[-1])
     return on_device
 
 
