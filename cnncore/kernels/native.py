@@ -333,10 +333,3 @@ def adam_update(
     """See ``contract.adam_update``; what is updated must be contiguous, nothing copies it."""
     settings = (step, lr, beta1, beta2, eps, weight_decay, decoupled)
     _call(_native.adam_update, param, _ready(grad), m, v, *settings)
-
-
-# --- NumPy indexing -------------------------------------------------------------------------------
-
-# NumPy's own indexing is compiled code already.
-take = array.take
-put_add = array.put_add
