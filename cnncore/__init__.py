@@ -25,12 +25,12 @@ from cnncore.autograd import (
     no_grad,
     tensor,
 )
-from cnncore.inspect import info, where
 from cnncore.kernels.dispatch import get_backend, set_backend
 from cnncore.kernels.native import get_num_threads, memory_stats, set_num_threads
 
 if TYPE_CHECKING:
     from cnncore import data, explain, io, models, nn, optim, testing, vision
+    from cnncore.inspect import info, where
 
 __version__ = "0.1.0"
 
@@ -62,8 +62,10 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name in _LAZY:
         return importlib.import_module(f"cnncore.{name}")
+    if name in ("info", "where"):
+        return getattr(importlib.import_module("cnncore.inspect"), name)
     raise AttributeError(f"module 'cnncore' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LAZY})
+    return sorted({*globals(), *_LAZY, *__all__})

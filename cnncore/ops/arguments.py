@@ -35,7 +35,10 @@ def float_tensor(argument: str, value: Any, ndim: int | None = None) -> Tensor:
     x = as_tensor(argument, value)
     if x.dtype not in (np.float32, np.float64):
         raise DTypeError(
-            argument, "float32 or float64", str(x.dtype), f"{argument}.astype('float32')"
+            argument,
+            "float32 or float64",
+            str(x.dtype),
+            ".to('float32') of a tensor, .astype('float32') of an array",
         )
     if ndim is not None and x.ndim != ndim:
         axes = {2: "(N, C)", 3: "(N, C, L)", 4: "(N, C, H, W)"}.get(ndim, f"{ndim} axes")

@@ -358,7 +358,8 @@ def where(condition: Any, x: Any, y: Any) -> Tensor:
     >>> where(x > 0, x, 0.0).numpy()
     array([0., 4.], dtype=float32)
     """
-    chosen = condition.data if isinstance(condition, Tensor) else np.asarray(condition)
+    chosen = condition.data if isinstance(condition, Tensor) else condition
+    chosen = chosen if hasattr(chosen, "dtype") else np.asarray(chosen)
     if chosen.dtype.kind != "b":
         raise DTypeError("condition", "booleans", str(chosen.dtype), "condition != 0")
     x, y = _pair(x, y)

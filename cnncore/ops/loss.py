@@ -18,7 +18,7 @@ import numpy as np
 from cnncore.autograd import Function, Tensor
 from cnncore.errors import ArgumentError, ShapeError
 from cnncore.kernels.dispatch import array_module
-from cnncore.ops.activation import log_sigmoid, log_softmax, sigmoid
+from cnncore.ops.activation import hardtanh, log_sigmoid, log_softmax, sigmoid
 from cnncore.ops.arguments import as_array, as_tensor, float_tensor
 from cnncore.ops.elementwise import abs, add, clamp, div, log, mul, neg, pow, sub, where
 from cnncore.ops.linear import apply
@@ -338,7 +338,7 @@ def smooth_l1_loss(x: Any, target: Any, reduction: str = "mean", beta: float = 1
         return l1_loss(x, target, reduction)
     x = float_tensor("x", x)
     difference = sub(x, float_target(target, x))
-    near = clamp(difference, -beta, beta)
+    near = hardtanh(difference, -beta, beta)
     # Its slope is near/beta on both branches, so no branch is needed.
     losses = mul(mul(near, sub(difference, mul(near, 0.5))), 1.0 / beta)
     return reduced(losses, reduction)

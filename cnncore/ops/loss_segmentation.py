@@ -62,8 +62,7 @@ def _overlap(
     total = add(sum(mul(p, Tensor(counts)), (0, 2)), Tensor(truth.sum((0, 2))))
     top, bottom = (shared, sub(total, shared)) if union else (mul(shared, 2.0), total)
     # With smooth = 0 a class that neither side has agrees perfectly: 1 over 1, not 0 over 0.
-    absent = (bottom.data + smooth <= 0).astype(p.dtype) if p.size or not smooth else 0.0
-    room = Tensor(np.asarray(smooth + absent, p.dtype)) if smooth == 0 else smooth
+    room = smooth or Tensor((bottom.data <= 0).astype(p.dtype))
     return reduced(sub(1.0, div(add(top, room), add(bottom, room))), reduction)
 
 
