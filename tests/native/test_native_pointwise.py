@@ -6,9 +6,9 @@ import math
 
 import numpy as np
 import pytest
+import slow_native as slow
 
 from cnncore.kernels import native
-from native import slow_native as slow
 
 pytestmark = pytest.mark.skipif(not native.AVAILABLE, reason=native.REASON)
 

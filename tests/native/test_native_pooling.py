@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import slow_native as slow
 
 from cnncore.geometry import Window2d
 from cnncore.kernels import native
 from cnncore.taps import Bins, Taps
-from native import slow_native as slow
 
 pytestmark = pytest.mark.skipif(not native.AVAILABLE, reason=native.REASON)
 DTYPES = [np.float32, np.float64]
