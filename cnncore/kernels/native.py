@@ -15,7 +15,8 @@ import numpy as np
 from cnncore.errors import ArgumentError, BackendError
 from cnncore.geometry import Pair, Window2d
 from cnncore.kernels import array
-from cnncore.kernels.array import put_add, take  # NumPy's indexing is compiled already
+from cnncore.kernels.array import put_add as put_add  # NumPy's indexing is compiled already
+from cnncore.kernels.array import take as take
 from cnncore.taps import Bins, Taps
 
 Array = Any
