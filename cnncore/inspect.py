@@ -21,8 +21,10 @@ from cnncore.kernels import checks, contract, cuda, dispatch, native
 OPTIONAL = {
     "PIL": "vision",
     "cupy": "cuda13",
+    "jinja2": "vision",
     "matplotlib": "vision",
     "onnx": "onnx",
+    "pooch": "vision",
     "pycocotools": "vision",
     "safetensors": "onnx",
     "scipy": "vision",
