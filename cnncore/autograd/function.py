@@ -53,7 +53,6 @@ class Function:
     _keep_outputs: tuple[int, ...] = ()
     _arrays: tuple[Array, ...] = ()
     _kept: list[_Kept | None] | None = None
-    _released = False
 
     @property
     def name(self) -> str:
@@ -84,7 +83,7 @@ class Function:
 
     def kept(self) -> list[Any]:
         """In backward: the kept inputs, then outputs (as tensors), then further arrays."""
-        if self._released or self._kept is None:
+        if self._kept is None:
             raise GraphError(
                 f"backward of {self.name}: what it kept has been released by an earlier backward; "
                 "try: backward(retain_graph=True) the first time"
@@ -103,7 +102,6 @@ class Function:
     def release(self) -> None:
         """Let go of everything kept: backward has passed."""
         self._kept = None
-        self._released = True
 
     # The call.
 
