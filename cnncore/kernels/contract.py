@@ -23,6 +23,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from cnncore.geometry import Pair, Window2d
+from cnncore.kernels.epilogue import Epilogue
 from cnncore.taps import Bins, Taps
 
 Array = Any  # numpy.ndarray or cupy.ndarray; the two share no useful static type
@@ -57,11 +58,13 @@ def conv2d(
     window: Window2d,
     groups: int = 1,
     algorithm: str = "auto",
+    epilogue: Epilogue | None = None,
 ) -> Array:
     """Cross-correlation ``y[n,o,i,j] = bias[o] + Σ_{c,u,v} weight[o,c,u,v] x[n,c,i·s+u·d−p,…]``.
 
     x ``(N, C, H, W)``, weight ``(O, C/G, KH, KW)``, bias ``(O,)`` or None -> ``(N, O, OH, OW)``.
     Padding may differ on all four sides.  ``algorithm`` is one of ``CONV_ALGORITHMS``.
+    ``epilogue`` is applied to the result.
     """
     raise NotImplementedError
 
@@ -74,6 +77,7 @@ def conv_transpose2d(
     window: Window2d,
     groups: int = 1,
     algorithm: str = "auto",
+    epilogue: Epilogue | None = None,
 ) -> Array:
     """The exact transpose of ``conv2d`` towards its input plane of ``size = (H, W)``.
 

@@ -17,6 +17,7 @@ from cnncore.geometry import Pair, Window2d
 from cnncore.kernels import array
 from cnncore.kernels.array import put_add as put_add  # NumPy's indexing is compiled already
 from cnncore.kernels.array import take as take
+from cnncore.kernels.epilogue import Epilogue, finished
 from cnncore.taps import Bins, Taps
 
 Array = Any
@@ -128,10 +129,12 @@ def conv2d(
     window: Window2d,
     groups: int = 1,
     algorithm: str = "auto",
+    epilogue: Epilogue | None = None,
 ) -> Array:
-    """See ``contract.conv2d``."""
+    """See ``contract.conv2d``; the epilogue runs in passes of its own."""
     bias = bias if bias is None else _ready(bias)
-    return _call(_native.conv2d, _ready(x), _ready(weight), bias, window.flat(), groups, algorithm)
+    y = _call(_native.conv2d, _ready(x), _ready(weight), bias, window.flat(), groups, algorithm)
+    return finished(y, epilogue, ufunc, pointwise)
 
 
 def conv_transpose2d(
@@ -142,10 +145,11 @@ def conv_transpose2d(
     window: Window2d,
     groups: int = 1,
     algorithm: str = "auto",
+    epilogue: Epilogue | None = None,
 ) -> Array:
-    """See ``contract.conv_transpose2d``."""
+    """See ``contract.conv_transpose2d``; the epilogue runs in passes of its own."""
     bias = bias if bias is None else _ready(bias)
-    return _call(
+    x = _call(
         _native.conv_transpose2d,
         _ready(y),
         _ready(weight),
@@ -155,6 +159,7 @@ def conv_transpose2d(
         groups,
         algorithm,
     )
+    return finished(x, epilogue, ufunc, pointwise)
 
 
 def conv2d_weight(

@@ -11,7 +11,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from cnncore.geometry import Pair, Window2d
+from cnncore.kernels.array.activation import pointwise
+from cnncore.kernels.array.elementwise import ufunc
 from cnncore.kernels.array.modules import Array, array_module, finish, native, quiet
+from cnncore.kernels.epilogue import Epilogue, finished
 
 Slices = tuple[slice, slice]
 
@@ -88,6 +91,7 @@ def conv2d(
     window: Window2d,
     groups: int = 1,
     algorithm: str = "auto",
+    epilogue: Epilogue | None = None,
 ) -> Array:
     """See ``contract.conv2d``: ``weight @ im2col(x)``, group by group."""
     xp = array_module(x)
@@ -105,7 +109,8 @@ def conv2d(
         cols = im2col(x, window)
         cols = cols.reshape(images, groups, cols.shape[1] // groups, cols.shape[2])
         y = weight.reshape(groups, outputs // groups, -1) @ cols
-    return _with_bias(y.reshape(images, outputs, *out), bias)
+    y = _with_bias(y.reshape(images, outputs, *out), bias)
+    return finished(y, epilogue, ufunc, pointwise)
 
 
 @quiet
@@ -117,6 +122,7 @@ def conv_transpose2d(
     window: Window2d,
     groups: int = 1,
     algorithm: str = "auto",
+    epilogue: Epilogue | None = None,
 ) -> Array:
     """See ``contract.conv_transpose2d``: ``col2im(weightᵀ @ y)``, group by group."""
     xp = array_module(y)
@@ -135,7 +141,7 @@ def conv_transpose2d(
         cols = weight.reshape(groups, outputs // groups, -1).swapaxes(1, 2) @ y
         taps = window.kernel[0] * window.kernel[1]
         x = col2im(cols.reshape(images, channels * taps, out[0] * out[1]), size, window)
-    return _with_bias(x, bias)
+    return finished(_with_bias(x, bias), epilogue, ufunc, pointwise)
 
 
 @quiet

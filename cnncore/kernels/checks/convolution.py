@@ -7,7 +7,9 @@ import functools
 from cnncore.errors import ArgumentError, ShapeError
 from cnncore.geometry import Pair, Window2d, as_int, checked_size
 from cnncore.kernels.checks.arrays import Array, broadcast, floats, rank, shape
+from cnncore.kernels.checks.rows import pointwise
 from cnncore.kernels.contract import CONV_ALGORITHMS
+from cnncore.kernels.epilogue import Epilogue
 
 
 @functools.lru_cache(maxsize=1024)
@@ -97,6 +99,7 @@ def conv2d(
     window: Window2d,
     groups: int = 1,
     algorithm: str = "auto",
+    epilogue: Epilogue | None = None,
 ) -> bool:
     if bias is None:
         on_device = floats(("x", "weight"), x, weight)
@@ -111,6 +114,8 @@ def conv2d(
     _algorithm(algorithm)
     checked_size("x", x.shape[0], x.shape[1], *window.kernel, *out)
     checked_size("x", x.shape[0], weight.shape[0], *out)
+    if epilogue is not None:
+        _epilogue(epilogue, x, (x.shape[0], weight.shape[0], *out))
     return on_device
 
 
@@ -122,6 +127,7 @@ def conv_transpose2d(
     window: Window2d,
     groups: int = 1,
     algorithm: str = "auto",
+    epilogue: Epilogue | None = None,
 ) -> bool:
     if bias is None:
         on_device = floats(("y", "weight"), y, weight)
@@ -144,7 +150,17 @@ def conv_transpose2d(
     _algorithm(algorithm)
     checked_size("size", y.shape[0], channels, *size)
     checked_size("y", y.shape[0], channels, *window.kernel, *out)
+    if epilogue is not None:
+        _epilogue(epilogue, y, (y.shape[0], channels, *size))
     return on_device
+
+
+def _epilogue(epilogue: Epilogue, beside: Array, result: tuple[int, ...]) -> None:
+    if epilogue.residual is not None:
+        floats(("the input", "residual"), beside, epilogue.residual)
+        shape("residual", epilogue.residual, result, "that of the result")
+    if epilogue.activation:
+        pointwise(beside, epilogue.activation, epilogue.params)
 
 
 def conv2d_weight(
