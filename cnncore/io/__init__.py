@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from cnncore.io.atomic import atomic_write
 from cnncore.io.checkpoint import checkpoint_metadata, load_checkpoint, save_checkpoint
-from cnncore.io.files import FileFormatError, load, load_metadata, save
+from cnncore.io.errors import FileFormatError, RefusedError
+from cnncore.io.files import load, load_metadata, save
+from cnncore.io.torch_file import read_torch
 
 __all__ = [
     "FileFormatError",
+    "RefusedError",
     "atomic_write",
     "checkpoint_metadata",
     "load",
     "load_checkpoint",
     "load_metadata",
+    "read_torch",
     "save",
     "save_checkpoint",
 ]

@@ -1,6 +1,7 @@
 """Weight files: named arrays and JSON metadata as ``.npz`` or ``.safetensors``.
 
-Nothing in a file is ever executed.  The same arrays give the same bytes.
+PyTorch's ``.pth`` and ``.pt`` are read, too.  Nothing in a file is ever executed.  The same arrays
+give the same bytes.
 """
 
 from __future__ import annotations
@@ -16,8 +17,10 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from cnncore.autograd import Tensor
-from cnncore.errors import ArgumentError, CnncoreError, DTypeError, require
+from cnncore.errors import ArgumentError, DTypeError, require
 from cnncore.io.atomic import atomic_write
+from cnncore.io.errors import FileFormatError
+from cnncore.io.torch_file import read_state
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 Metadata = dict[str, Any]
@@ -25,10 +28,6 @@ PathLike = str | os.PathLike[str]
 
 METADATA_KEY = "__metadata__"  # entry of an .npz that holds JSON text as bytes
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the time stamp of every zip entry: equal content, equal bytes
-
-
-class FileFormatError(CnncoreError, ValueError):
-    """A file that is damaged, or not what its name says."""
 
 
 def save(
@@ -46,6 +45,8 @@ def save(
     ([0, 1, 2], {'epoch': 1})
     """
     form = _format_of(path)
+    if form.write is None:
+        raise ArgumentError("path", "a name that ends in .npz or .safetensors", os.fspath(path))
     arrays = {str(name): _as_array(name, value) for name, value in state.items()}
     if METADATA_KEY in arrays:
         raise ArgumentError("state", f"no entry named {METADATA_KEY!r}", "one", "metadata=...")
@@ -55,12 +56,17 @@ def save(
 
 
 def load(path: PathLike) -> Arrays:
-    """The named arrays of a file."""
+    """The named arrays of a file.
+
+    Of a ``.pth`` or ``.pt`` file, which can hold anything: the dictionary of tensors, or if there
+    are others beside it, its entry ``state_dict``, ``model_state_dict`` or ``model``, or the only
+    entry that is one.  ``cnncore.io.read_torch`` returns all that is in it.
+    """
     return _read(path)[0]
 
 
 def load_metadata(path: PathLike) -> Metadata:
-    """The metadata of a file, ``{}`` if it has none."""
+    """The metadata of a file, ``{}`` if it has none (of PyTorch's: its numbers and texts)."""
     text = _read(path)[1]
     metadata = json.loads(text) if text else {}
     return metadata if isinstance(metadata, dict) else {}
@@ -72,6 +78,8 @@ def _read(path: PathLike) -> tuple[Arrays, str]:
         raise ArgumentError("path", "a file that exists", os.fspath(path))
     try:
         return form.read(Path(path))
+    except FileFormatError as error:
+        raise type(error)(f"{os.fspath(path)}: {error}") from None
     except (ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
         raise FileFormatError(
             f"{os.fspath(path)}: cannot be read as {Path(path).suffix} ({error}); "
@@ -131,25 +139,20 @@ def _read_safetensors(path: Path) -> tuple[Arrays, str]:
 
 @dataclass(frozen=True)
 class _Format:
-    write: Callable[[BinaryIO, Arrays, str], None]
+    write: Callable[[BinaryIO, Arrays, str], None] | None
     read: Callable[[Path], tuple[Arrays, str]]
 
 
 FORMATS = {
     ".npz": _Format(_write_npz, _read_npz),
     ".safetensors": _Format(_write_safetensors, _read_safetensors),
+    ".pt": _Format(None, read_state),
+    ".pth": _Format(None, read_state),
 }
 
 
 def _format_of(path: PathLike) -> _Format:
     suffix = Path(path).suffix.lower()
-    if suffix in (".pt", ".pth"):
-        raise ArgumentError(
-            "path",
-            f"one of {sorted(FORMATS)}",
-            f"{suffix}, a pickle of PyTorch, which is not read yet",
-            "convert it with safetensors.torch.save_file where PyTorch is installed",
-        )
     if suffix not in FORMATS:
         raise ArgumentError(
             "path", f"a name that ends in one of {sorted(FORMATS)}", os.fspath(path)

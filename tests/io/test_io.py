@@ -74,13 +74,11 @@ def test_objects_are_neither_written_nor_read(tmp_path: Path) -> None:
         io.load(tmp_path / "b.npz")
 
 
-@pytest.mark.parametrize(
-    ("name", "message"), [("a.pth", "pickle"), ("a.pt", "pickle"), ("a", "end")]
-)
-def test_other_suffixes_are_refused(tmp_path: Path, name: str, message: str) -> None:
-    with pytest.raises(ArgumentError, match=message):
+@pytest.mark.parametrize("name", ["a.pkl", "a"])
+def test_other_suffixes_are_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ArgumentError, match="ends in"):
         io.load(tmp_path / name)
-    with pytest.raises(ArgumentError, match=message):
+    with pytest.raises(ArgumentError, match="ends in"):
         io.save(tmp_path / name, {})
 
 
