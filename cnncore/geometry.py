@@ -41,9 +41,7 @@ def as_int(argument: str, value: object, minimum: int) -> int:
             raise TypeError
         number = operator.index(value)  # type: ignore[arg-type]
     except TypeError:
-        raise ArgumentError(
-            argument, f"an integer >= {minimum}", repr(value), "int(...)"
-        ) from None
+        raise ArgumentError(argument, f"an integer >= {minimum}", repr(value), "int(...)") from None
     if number < minimum:
         raise ArgumentError(argument, f"an integer >= {minimum}", number)
     return number

@@ -10,7 +10,7 @@ from hypothesis import settings
 if not any(entry.value == "cnncore.testing.plugin" for entry in entry_points(group="pytest11")):
     pytest_plugins = ["cnncore.testing.plugin"]
 
-# A slow example on a busy machine is no failure.  Where CI is set the examples are the same in every
-# run, so that a change is judged by what it changes; elsewhere each run looks at new ones.
+# A slow example on a busy machine is no failure.  Where CI is set the examples are the same in
+# every run, so that a change is judged by what it changes; elsewhere each run looks at new ones.
 settings.register_profile("cnncore", deadline=None, derandomize="CI" in os.environ)
 settings.load_profile("cnncore")
