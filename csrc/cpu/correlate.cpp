@@ -89,6 +89,17 @@ void fill_rows(const Plan<T>& plan, const PixelBlocks::Block& block, index_t* ro
         *row++ = n * plan.image_pitch + u * step_h * plan.row_pitch + v * step_w;
 }
 
+// Every `step`-th element of `to`; phases of a transpose with stride 2 are the common case.
+template <class T>
+void copy_apart(const T* __restrict from, index_t count, T* __restrict to, index_t step) {
+  if (step == 2) {
+#pragma GCC unroll 8
+    for (index_t i = 0; i < count; ++i) to[2 * i] = from[i];
+  } else {
+    for (index_t i = 0; i < count; ++i) to[step * i] = from[i];
+  }
+}
+
 // Writes a panel's tile (pixels x lanes) to the target's planes, adding the bias.
 template <class T>
 void write_panel(const TileKernels<T>& kernels, const Correlation<T>& job,
@@ -109,8 +120,8 @@ void write_panel(const TileKernels<T>& kernels, const Correlation<T>& job,
       }
       kernels.transpose(tile, lanes, run, columns, line, run, bias);
       for (index_t m = 0; m < columns; ++m)
-        for (index_t v = 0; v < run; ++v)
-          to[m * job.target_channel_stride + v * job.target_column_stride] = line[m * run + v];
+        copy_apart(line + m * run, run, to + m * job.target_channel_stride,
+                   job.target_column_stride);
     }
   }
 }

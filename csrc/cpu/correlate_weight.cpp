@@ -16,8 +16,8 @@ namespace cnncore {
 namespace {
 
 constexpr index_t kTasks = 8;     // as many tasks as this where the shape allows it
-constexpr index_t kPixels = 256;  // of one block; its panel of output gradients is 32 KB
-constexpr index_t kRows = 168;    // (c, kh, kw) of one task
+constexpr index_t kPixels = 448;  // of one block
+constexpr index_t kRows = 336;    // (c, kh, kw) of one task
 constexpr index_t kLocalBytes = 192 << 10;
 constexpr index_t kChunkWork = 500000;  // products worth handing to another thread
 
