@@ -138,12 +138,14 @@ def test_position_sensitive_resample_matches_the_definition():
 
 
 def test_what_no_tap_reads_cannot_leak_a_nan():
-    taps = Taps(4, np.array([[[1, 3], [3, 3]]]), np.ones((1, 2, 2)), np.array([[1, 0]]))
+    index = np.array([[[1, 3], [3, 3], [1, 2], [2, 0]]])
+    taps = Taps(4, index, np.ones(index.shape), np.array([[1, 0, 2, 0]]))
     x = np.full((1, 1, 4, 4), np.nan)
-    x[0, 0, 1, 1] = 2.0
-    np.testing.assert_array_equal(
-        native.resample(x, None, taps, taps)[0, 0], [[2.0, 0.0], [0.0, 0.0]]
-    )
+    x[0, 0, 1:3, 1:3] = [[1.0, 2.0], [4.0, 8.0]]
+    want = [[1.0, 0.0, 3.0, 0.0], [0.0] * 4, [5.0, 0.0, 15.0, 0.0], [0.0] * 4]
+    for dtype in DTYPES:
+        y = native.resample(x.astype(dtype), None, taps, taps)
+        np.testing.assert_array_equal(y[0, 0], want)
 
 
 def test_empty_batches_and_regions():

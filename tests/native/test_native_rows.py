@@ -22,14 +22,16 @@ def tolerance(dtype):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("offset", [0.0, 1e4])
+@pytest.mark.parametrize("offset", [0.0, 1e4, 1e6])
 def test_row_moments_are_stable_far_from_zero(shape, offset, dtype):
     x = (np.random.default_rng(0).normal(size=shape) + offset).astype(dtype)
     mean, squares = native.row_moments(x)
     exact = [math.fsum(map(float, row)) / len(row) for row in x]
     want = [math.fsum((float(v) - m) ** 2 for v in row) for row, m in zip(x, exact, strict=True)]
     np.testing.assert_allclose(mean, exact, rtol=tolerance(dtype), atol=tolerance(dtype) / 10)
-    np.testing.assert_allclose(squares, want, rtol=tolerance(dtype), atol=tolerance(dtype))
+    # merging blocks sees their means, which far from zero are only known to an ulp of the offset
+    close = tolerance(dtype) + (5e-18 * offset if dtype == np.float64 else 0)
+    np.testing.assert_allclose(squares, want, rtol=close, atol=tolerance(dtype))
 
 
 def test_row_moments_of_an_infinite_row():
@@ -118,8 +120,9 @@ def test_reduce_max_takes_the_first_winner_and_nan(shape, axis, dtype):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", [(5, 11, 1), (2, 1000, 1), (3, 4, 301), (1, 1, 7), (0, 3, 4)])
-def test_softmax_and_its_logarithm(shape, dtype):
-    x = 3 * np.random.default_rng(4).normal(size=shape).astype(dtype) + 500
+@pytest.mark.parametrize("offset", [-500, 500])
+def test_softmax_and_its_logarithm(shape, offset, dtype):
+    x = 3 * np.random.default_rng(4).normal(size=shape).astype(dtype) + offset
     exact = x.astype(np.float64)
     powers = np.exp(exact - exact.max(axis=1, keepdims=True, initial=-np.inf))
     want = powers / powers.sum(axis=1, keepdims=True)
