@@ -14,6 +14,7 @@ from cnncore.nn.norm import (
     LayerNorm,
     norm_layer,
 )
+from cnncore.nn.shapes import shapes_only
 from cnncore.nn.stateless import (
     CELU,
     ELU,
@@ -88,4 +89,5 @@ __all__ = [
     "Upsample",
     "init",
     "norm_layer",
+    "shapes_only",
 ]

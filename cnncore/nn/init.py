@@ -17,6 +17,7 @@ import numpy as np
 from cnncore.autograd import Tensor
 from cnncore.errors import ArgumentError, ShapeError
 from cnncore.kernels.dispatch import array_module
+from cnncore.kernels.shapes import is_hollow
 
 Rng = np.random.Generator
 T = TypeVar("T", bound=Tensor)
@@ -67,6 +68,8 @@ def fans(tensor: Tensor) -> tuple[int, int]:
 
 
 def _fill(tensor: T, values: Any) -> T:
+    if is_hollow(tensor.data):
+        return tensor
     tensor.data[...] = array_module(tensor.data).asarray(values)
     tensor.touched()
     return tensor
@@ -74,6 +77,8 @@ def _fill(tensor: T, values: Any) -> T:
 
 def uniform_(tensor: T, low: float = 0.0, high: float = 1.0, rng: Rng | None = None) -> T:
     """Uniform in ``low..high``."""
+    if is_hollow(tensor.data):
+        return tensor
     values = (rng or _generator).random(tensor.shape, tensor.dtype)
     values *= high - low
     values += low
@@ -82,6 +87,8 @@ def uniform_(tensor: T, low: float = 0.0, high: float = 1.0, rng: Rng | None = N
 
 def normal_(tensor: T, mean: float = 0.0, std: float = 1.0, rng: Rng | None = None) -> T:
     """Normal with the given mean and standard deviation."""
+    if is_hollow(tensor.data):
+        return tensor
     values = (rng or _generator).standard_normal(tensor.shape, tensor.dtype)
     values *= std
     values += mean
@@ -90,7 +97,7 @@ def normal_(tensor: T, mean: float = 0.0, std: float = 1.0, rng: Rng | None = No
 
 def constant_(tensor: T, value: float) -> T:
     """The same value everywhere."""
-    return _fill(tensor, np.full(tensor.shape, value))
+    return _fill(tensor, np.asarray(value, tensor.dtype))
 
 
 def _kaiming_std(tensor: Tensor, a: float, mode: str, nonlinearity: str) -> float:

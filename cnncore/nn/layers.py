@@ -13,6 +13,7 @@ from cnncore import ops
 from cnncore.autograd import Tensor
 from cnncore.errors import ArgumentError
 from cnncore.geometry import as_int, as_pair
+from cnncore.kernels.shapes import hollow
 from cnncore.nn import init
 from cnncore.nn.module import Module, Parameter
 
@@ -20,7 +21,9 @@ Rng = np.random.Generator
 
 
 def _zeros(*shape: int) -> np.ndarray[Any, Any]:
-    return np.zeros(shape, np.float32)
+    """One zero seen as ``shape``; a parameter makes memory of its own anyway."""
+    result: np.ndarray[Any, Any] = hollow(shape)
+    return result
 
 
 class Identity(Module):

@@ -17,6 +17,7 @@ from cnncore.autograd import Tensor, events
 from cnncore.autograd.tensor import to_device
 from cnncore.errors import ArgumentError
 from cnncore.kernels.dispatch import array_module
+from cnncore.nn import shapes
 
 Array = Any
 Self = TypeVar("Self", bound="Module")
@@ -33,7 +34,8 @@ class Parameter(Tensor):
     __slots__ = ()
 
     def __init__(self, data: Any, requires_grad: bool = True) -> None:
-        super().__init__(_owned(data), requires_grad)
+        owned = shapes.hollowed(data) if shapes.active() else _owned(data)
+        super().__init__(owned, requires_grad)
 
 
 class Buffer(Tensor):
