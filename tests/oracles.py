@@ -370,6 +370,12 @@ def clip(x, low, high):
     return x if low < value < high else jet(min(max(value, low), high))
 
 
+def absolute(x):
+    """|x|, flat at 0."""
+    sign = (x.parts[0] > 0) - (x.parts[0] < 0)
+    return x * sign
+
+
 def exponential_linear(x, alpha, width):
     return x if x.parts[0] > 0 else ((x * (1 / width)).exp() + -1) * alpha
 
@@ -403,7 +409,7 @@ ACTIVATIONS = {
     "hardtanh": clip,
     "tanh": tanh,
     "softplus": soft_plus,
-    "softsign": lambda x: x * ((x if x.parts[0] >= 0 else x * -1) + 1).inverse(),
+    "softsign": lambda x: x * (absolute(x) + 1).inverse(),
 }
 
 

@@ -247,7 +247,10 @@ def softmax(x: Array, log: bool = False) -> Array:
 
 
 def box_iou(a: Array, b: Array) -> Array:
-    """Intersection over union of all pairs: ``(M, 4), (N, 4)`` xyxy -> ``(M, N)``; 0/0 is 0."""
+    """Intersection over union of all pairs: ``(M, 4), (N, 4)`` xyxy -> ``(M, N)``; 0/0 is 0.
+
+    Boxes are finite with ``x1 <= x2`` and ``y1 <= y2``, here and in ``nms``; others are refused.
+    """
     raise NotImplementedError
 
 
@@ -260,6 +263,7 @@ def nms(boxes: Array, scores: Array, iou_threshold: float) -> Array:
 
 
 # --- optimiser updates (in place, the only kernels that write into an argument) -------------------
+# What is written must be contiguous, writable, in native byte order, and share no memory with others.
 
 
 def sgd_update(

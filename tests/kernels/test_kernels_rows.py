@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import numpy as np
 import oracles
 import pytest
@@ -39,13 +41,19 @@ def test_row_kernels(backend, dtype, rng, shape, form):
     assert_close(actual, oracles.row_linear2(x, z, a, b, c), 3, terms, dtype)
 
 
-def test_moments_of_rows_far_from_zero(backend, dtype):
-    """E[x²] − E[x]² would lose everything: the mean is 1/eps times the spread's square root."""
-    far = 1 / np.sqrt(np.finfo(dtype).eps)
-    row = (far + np.arange(64) % 2).astype(dtype)
-    _, squares = kernels.row_moments(row[None])
-    _, expected = oracles.row_moments(row[None])
-    assert_close(squares, expected, 64, expected, dtype)
+@pytest.mark.parametrize("digits_left", [0.5, 0.95])
+def test_moments_of_rows_far_from_zero(backend, dtype, rng, digits_left):
+    """Rows of 0, 1 and 2 plus eps^-0.5 (E[x²] − E[x]² loses everything) or eps^-0.95 (so does
+    Σ(x − mean)² with a mean of the same precision)."""
+    far = np.round(np.finfo(dtype).eps ** -digits_left)
+    rows = (far + rng.integers(0, 3, (3, 65))).astype(dtype)
+    exact = [[Fraction(float(v)) for v in row] for row in rows]
+    means = [sum(row) / len(row) for row in exact]
+    pairs = zip(exact, means, strict=True)
+    expected = np.array([float(sum((v - mean) ** 2 for v in row)) for row, mean in pairs])
+    mean, squares = kernels.row_moments(rows)
+    assert_close(mean, np.array(list(map(float, means))), 1, rows.max(axis=1), dtype)
+    assert_close(squares, expected, 65, expected, dtype)
 
 
 SUMS = [
