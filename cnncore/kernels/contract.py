@@ -8,7 +8,7 @@ Common rules
 - Element types are float32 and float64; all floating arrays of one call have the same type, the
   result has it too.  Indices are int64.  float32 sums may be taken in any order, but the order
   never depends on the number of threads.
-- Arrays may be non-contiguous, read-only or of foreign byte order where ``checks.py`` lets them
+- Arrays may be non-contiguous, read-only or of foreign byte order where ``checks`` lets them
   pass; results are C-contiguous and new (no result shares memory with an argument).
 - Zero images, zero regions and zero boxes are legal and give empty results.
 - NaN and Inf pass through arithmetic; in a maximum NaN wins.
@@ -263,7 +263,7 @@ def nms(boxes: Array, scores: Array, iou_threshold: float) -> Array:
 
 
 # --- optimiser updates (in place, the only kernels that write into an argument) -------------------
-# What is written must be contiguous, writable, in native byte order, and share no memory with others.
+# What is written is contiguous, writable, in native byte order, and shares no memory with others.
 
 
 def sgd_update(
