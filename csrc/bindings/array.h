@@ -26,6 +26,15 @@ inline std::string describe_array(const py::array& array) {
   return text + ") " + std::string(py::str(array.dtype()));
 }
 
+// Whether the elements are T in native byte order. Comparing type numbers is quick; equal() knows
+// that long and long long may be the same.
+template <class T>
+bool has_dtype(const py::array& array) {
+  const py::dtype actual = array.dtype(), wanted = py::dtype::of<T>();
+  return (actual.num() == wanted.num() && actual.byteorder() == wanted.byteorder()) ||
+         actual.equal(wanted);
+}
+
 // Checks that `array` is what a kernel can read: element type T in native byte order, `rank` axes
 // (-1: any), C-contiguous and aligned.
 template <class T>
@@ -34,7 +43,7 @@ void check_array(const py::array& array, const char* name, int rank) {
     return (rank < 0 ? std::string("an") : std::to_string(rank) + "-D") + " array of " +
            std::string(py::str(py::dtype::of<T>()));
   };
-  const bool same_type = array.dtype().equal(py::dtype::of<T>());
+  const bool same_type = has_dtype<T>(array);
   const bool same_rank = (rank < 0 || array.ndim() == rank) && array.ndim() <= kMaxRank;
   if (!same_type || !same_rank)
     throw ArgumentError(name, expected(), describe_array(array),
@@ -86,8 +95,8 @@ struct Output {
 // Output<float> y = output<float>({N, C, H, W}); kernel(…, y.view); return y.array;
 template <class T>
 Output<T> output(const std::vector<index_t>& shape) {
-  require(shape.size() <= static_cast<std::size_t>(kMaxRank), "shape",
-          "at most " + std::to_string(kMaxRank) + " axes", shape.size());
+  CNNCORE_REQUIRE(shape.size() <= static_cast<std::size_t>(kMaxRank), "shape",
+                  "at most " + std::to_string(kMaxRank) + " axes", shape.size());
   Output<T> result{new_array(py::dtype::of<T>(), shape), {}};
   result.view.data = static_cast<T*>(result.array.mutable_data());
   result.view.rank = static_cast<int>(shape.size());
@@ -99,8 +108,8 @@ Output<T> output(const std::vector<index_t>& shape) {
 // Calls f(float{}) or f(double{}) by the element type of `array`.
 template <class Function>
 auto by_dtype(const py::array& array, const char* name, Function&& f) {
-  if (array.dtype().equal(py::dtype::of<float>())) return f(float{});
-  if (array.dtype().equal(py::dtype::of<double>())) return f(double{});
+  if (has_dtype<float>(array)) return f(float{});
+  if (has_dtype<double>(array)) return f(double{});
   throw ArgumentError(name, "an array of float32 or float64", describe_array(array),
                       "x.astype(numpy.float32)");
 }

@@ -20,8 +20,8 @@ using Size = std::array<index_t, 2>;
 constexpr index_t kMaxSize = index_t{1} << 40;
 
 void require_size(const char* name, index_t value, index_t minimum) {
-  require(value >= minimum && value <= kMaxSize, name,
-          "integers from " + std::to_string(minimum) + " to 2**40", value);
+  CNNCORE_REQUIRE(value >= minimum && value <= kMaxSize, name,
+                  "integers from " + std::to_string(minimum) + " to 2**40", value);
 }
 
 Window2d make_window(const FlatWindow& flat) {
@@ -33,11 +33,11 @@ Window2d make_window(const FlatWindow& flat) {
   for (std::size_t side = 4; side < 8; ++side) require_size("padding", flat[side], 0);
   const Window2d window{{flat[0], flat[2], flat[4], flat[5], flat[8]},
                         {flat[1], flat[3], flat[6], flat[7], flat[9]}};
-  require(checked_product(flat[0], flat[1]) <= kMaxSize, "kernel_size", "at most 2**40 taps",
-          describe(flat[0]) + " x " + describe(flat[1]));
-  require(checked_product(flat[0], flat[8]) <= kMaxSize &&
-              checked_product(flat[1], flat[9]) <= kMaxSize,
-          "dilation", "a kernel that spans at most 2**40 pixels", describe(flat[8]));
+  CNNCORE_REQUIRE(checked_product(flat[0], flat[1]) <= kMaxSize, "kernel_size",
+                  "at most 2**40 taps", describe(flat[0]) + " x " + describe(flat[1]));
+  CNNCORE_REQUIRE(checked_product(flat[0], flat[8]) <= kMaxSize &&
+                      checked_product(flat[1], flat[9]) <= kMaxSize,
+                  "dilation", "a kernel that spans at most 2**40 pixels", describe(flat[8]));
   return window;
 }
 
@@ -45,10 +45,10 @@ Window2d make_window(const FlatWindow& flat) {
 void check_plane(const Window2d& window, index_t height, index_t width) {
   require_size("height", height, 0);
   require_size("width", width, 0);
-  require(window.h.output_size(height) > 0 && window.w.output_size(width) > 0, "x",
-          "a padded plane of at least the kernel's extent " + describe(window.h.extent()) + " x " +
-              describe(window.w.extent()),
-          describe(height) + " x " + describe(width), "a smaller kernel or more padding");
+  CNNCORE_REQUIRE(window.h.output_size(height) > 0 && window.w.output_size(width) > 0, "x",
+                  "a padded plane of at least the kernel's extent " + describe(window.h.extent()) +
+                      " x " + describe(window.w.extent()),
+                  describe(height) + " x " + describe(width), "a smaller kernel or more padding");
 }
 
 ConvAlgorithm algorithm_of(const std::string& name) {
@@ -61,7 +61,7 @@ ConvAlgorithm algorithm_of(const std::string& name) {
 
 ConvShape make_shape(index_t images, index_t channels, index_t height, index_t width,
                      index_t outputs, index_t groups, const Window2d& window) {
-  require(
+  CNNCORE_REQUIRE(
       groups >= 1 && channels % groups == 0 && outputs % groups == 0, "groups",
       "a divisor of " + describe(channels) + " input and " + describe(outputs) + " output channels",
       groups);
@@ -75,31 +75,31 @@ ConvShape make_shape(index_t images, index_t channels, index_t height, index_t w
 
 template <class T>
 void check_weight(const ArrayView<const T>& weight, const ConvShape& s) {
-  require(weight[0] == s.outputs && weight[1] == s.group_channels() &&
-              weight[2] == s.window.h.kernel && weight[3] == s.window.w.kernel,
-          "weight",
-          "shape (O, C/groups, KH, KW) = (" + describe(s.outputs) + ", " +
-              describe(s.group_channels()) + ", " + describe(s.window.h.kernel) + ", " +
-              describe(s.window.w.kernel) + ")",
-          "(" + describe(weight[0]) + ", " + describe(weight[1]) + ", " + describe(weight[2]) +
-              ", " + describe(weight[3]) + ")");
+  CNNCORE_REQUIRE(weight[0] == s.outputs && weight[1] == s.group_channels() &&
+                      weight[2] == s.window.h.kernel && weight[3] == s.window.w.kernel,
+                  "weight",
+                  "shape (O, C/groups, KH, KW) = (" + describe(s.outputs) + ", " +
+                      describe(s.group_channels()) + ", " + describe(s.window.h.kernel) + ", " +
+                      describe(s.window.w.kernel) + ")",
+                  "(" + describe(weight[0]) + ", " + describe(weight[1]) + ", " +
+                      describe(weight[2]) + ", " + describe(weight[3]) + ")");
 }
 
 template <class T>
 const T* optional_bias(const py::object& bias, index_t size) {
   if (bias.is_none()) return nullptr;
   const auto view = input<T>(py::cast<py::array>(bias), "bias", 1);
-  require(view[0] == size, "bias", describe(size) + " elements", view[0]);
+  CNNCORE_REQUIRE(view[0] == size, "bias", describe(size) + " elements", view[0]);
   return view.data;
 }
 
 template <class T>
 void check_outputs(const ArrayView<const T>& y, const char* name, const ConvShape& s) {
-  require(y[0] == s.images && y[1] == s.outputs && y[2] == s.oh() && y[3] == s.ow(), name,
-          "shape (N, O, OH, OW) = (" + describe(s.images) + ", " + describe(s.outputs) + ", " +
-              describe(s.oh()) + ", " + describe(s.ow()) + ")",
-          "(" + describe(y[0]) + ", " + describe(y[1]) + ", " + describe(y[2]) + ", " +
-              describe(y[3]) + ")");
+  CNNCORE_REQUIRE(y[0] == s.images && y[1] == s.outputs && y[2] == s.oh() && y[3] == s.ow(), name,
+                  "shape (N, O, OH, OW) = (" + describe(s.images) + ", " + describe(s.outputs) +
+                      ", " + describe(s.oh()) + ", " + describe(s.ow()) + ")",
+                  "(" + describe(y[0]) + ", " + describe(y[1]) + ", " + describe(y[2]) + ", " +
+                      describe(y[3]) + ")");
 }
 
 py::array py_conv2d(const py::array& x, const py::array& weight, const py::object& bias,
@@ -123,7 +123,7 @@ py::array py_conv_transpose2d(const py::array& y, const py::array& weight, const
   return by_dtype(y, "y", [&](auto zero) -> py::array {
     using T = decltype(zero);
     const auto out = input<T>(y, "y", 4), w = input<T>(weight, "weight", 4);
-    require(groups >= 1, "groups", "an integer >= 1", groups);
+    CNNCORE_REQUIRE(groups >= 1, "groups", "an integer >= 1", groups);
     const ConvShape s = make_shape(out[0], checked_product(w[1], groups), size[0], size[1], w[0],
                                    groups, make_window(flat));
     check_weight(w, s);
@@ -174,8 +174,9 @@ py::array py_col2im(const py::array& cols, const Size& size, const FlatWindow& f
     const index_t taps = window.h.kernel * window.w.kernel;
     const index_t pixels =
         checked_product(window.h.output_size(size[0]), window.w.output_size(size[1]));
-    require(in[1] % taps == 0 && in[2] == pixels, "cols",
-            "shape (N, C*" + describe(taps) + ", " + describe(pixels) + ")", describe_array(cols));
+    CNNCORE_REQUIRE(in[1] % taps == 0 && in[2] == pixels, "cols",
+                    "shape (N, C*" + describe(taps) + ", " + describe(pixels) + ")",
+                    describe_array(cols));
     const index_t channels = in[1] / taps;
     auto x = output<T>({in[0], channels, size[0], size[1]});
     without_gil([&] { col2im(in.data, in[0] * channels, size[0], size[1], window, x.view.data); });
@@ -187,18 +188,18 @@ py::array py_col2im(const py::array& cols, const Size& size, const FlatWindow& f
 // read in place.
 template <class T>
 BatchedMatrix<T> factor(const py::array& array, const char* name) {
-  require(array.dtype().equal(py::dtype::of<T>()), name, "the dtype of both factors to be the same",
-          describe_array(array), "x.astype(...)");
-  require(array.ndim() >= 2 && array.ndim() <= kMaxRank, name,
-          "2 to " + std::to_string(kMaxRank) + " axes", describe_array(array));
+  CNNCORE_REQUIRE(has_dtype<T>(array), name, "the dtype of both factors to be the same",
+                  describe_array(array), "x.astype(...)");
+  CNNCORE_REQUIRE(array.ndim() >= 2 && array.ndim() <= kMaxRank, name,
+                  "2 to " + std::to_string(kMaxRank) + " axes", describe_array(array));
   BatchedMatrix<T> result;
   result.data = static_cast<const T*>(array.data());
   const auto item = static_cast<py::ssize_t>(sizeof(T));
-  require(reinterpret_cast<std::uintptr_t>(array.data()) % alignof(T) == 0, name,
-          "an aligned array", describe_array(array), "numpy.ascontiguousarray(...)");
+  CNNCORE_REQUIRE(reinterpret_cast<std::uintptr_t>(array.data()) % alignof(T) == 0, name,
+                  "an aligned array", describe_array(array), "numpy.ascontiguousarray(...)");
   for (py::ssize_t axis = 0; axis < array.ndim(); ++axis) {
-    require(array.strides(axis) % item == 0, name, "strides of whole elements",
-            describe_array(array), "numpy.ascontiguousarray(...)");
+    CNNCORE_REQUIRE(array.strides(axis) % item == 0, name, "strides of whole elements",
+                    describe_array(array), "numpy.ascontiguousarray(...)");
     result.shape.push_back(array.shape(axis));
     result.strides.push_back(array.strides(axis) / item);
   }

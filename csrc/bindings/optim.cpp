@@ -28,8 +28,8 @@ void sgd_update_binding(py::array& param, const py::array& grad, py::object& vel
       v = inout<T>(array, "velocity");
       check_like(array, "velocity", param);
     }
-    require((v.data == nullptr) == (momentum == 0), "velocity", "None exactly without momentum",
-            momentum);
+    CNNCORE_REQUIRE((v.data == nullptr) == (momentum == 0), "velocity",
+                    "None exactly without momentum", momentum);
     without_gil([&] {
       sgd_update<T>(p, g, v, SgdSettings{lr, momentum, dampening, weight_decay, nesterov});
     });
@@ -39,7 +39,7 @@ void sgd_update_binding(py::array& param, const py::array& grad, py::object& vel
 void adam_update_binding(py::array& param, const py::array& grad, py::array& m, py::array& v,
                          index_t step, double lr, double beta1, double beta2, double eps,
                          double weight_decay, bool decoupled) {
-  require(step >= 1, "step", "an integer >= 1", step);
+  CNNCORE_REQUIRE(step >= 1, "step", "an integer >= 1", step);
   by_dtype(param, "param", [&](auto zero) {
     using T = decltype(zero);
     const auto p = inout<T>(param, "param");

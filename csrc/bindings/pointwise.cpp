@@ -13,9 +13,9 @@ std::vector<index_t> shape_of(const py::array& array) {
 // `kind` counts in the order of activations().
 py::array pointwise_binding(const py::array& x, int kind, double p, double q, int order,
                             const py::object& scale) {
-  require(kind >= 0 && kind < static_cast<int>(Activation::count), "kind", "a known activation",
-          kind);
-  require(order >= 0 && order <= 2, "order", "0, 1 or 2", order);
+  CNNCORE_REQUIRE(kind >= 0 && kind < static_cast<int>(Activation::count), "kind",
+                  "a known activation", kind);
+  CNNCORE_REQUIRE(order >= 0 && order <= 2, "order", "0, 1 or 2", order);
   return by_dtype(x, "x", [&](auto zero) {
     using T = decltype(zero);
     const auto in = input<T>(x, "x");
@@ -46,7 +46,8 @@ py::dict activations() {
 
 // `kind` counts as Binary does.
 py::array binary_binding(int kind, const py::array& a, const py::array& b) {
-  require(kind >= 0 && kind < static_cast<int>(Binary::count), "kind", "a known operation", kind);
+  CNNCORE_REQUIRE(kind >= 0 && kind < static_cast<int>(Binary::count), "kind", "a known operation",
+                  kind);
   return by_dtype(a, "a", [&](auto zero) {
     using T = decltype(zero);
     const auto first = input<T>(a, "a"), second = input<T>(b, "b");

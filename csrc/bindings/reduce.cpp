@@ -20,7 +20,7 @@ py::array reduce_sum_binding(const py::array& x, const std::vector<int>& axes) {
     std::vector<bool> reduced(static_cast<std::size_t>(in.rank), false);
     for (int axis : axes) {
       check_axis(axis, in.rank);
-      require(!reduced[static_cast<std::size_t>(axis)], "axes", "distinct axes", axis);
+      CNNCORE_REQUIRE(!reduced[static_cast<std::size_t>(axis)], "axes", "distinct axes", axis);
       reduced[static_cast<std::size_t>(axis)] = true;
     }
     std::vector<index_t> shape;

@@ -10,8 +10,8 @@ namespace {
 
 // Everything that addresses memory later is looked at here, once.
 void check_taps(const TapsView& taps, const char* name) {
-  require(taps.size <= std::numeric_limits<std::int32_t>::max() - 1, name,
-          "an axis of fewer than 2**31 elements", taps.size);
+  CNNCORE_REQUIRE(taps.size <= std::numeric_limits<std::int32_t>::max() - 1, name,
+                  "an axis of fewer than 2**31 elements", taps.size);
   for (index_t row = 0; row < taps.groups * taps.length; ++row) {
     const std::int64_t count = taps.count[row];
     if (count < 0 || count > taps.taps)

@@ -45,14 +45,15 @@ template <class T>
 std::vector<index_t> matmul_shape(const BatchedMatrix<T>& a, const BatchedMatrix<T>& b) {
   const std::size_t rank_a = a.shape.size(), rank_b = b.shape.size();
   const std::size_t rank = rank_a > rank_b ? rank_a : rank_b;
-  require(a.shape[rank_a - 1] == b.shape[rank_b - 2], "b",
-          "as many rows as a " + shape_text(a) + " has columns", shape_text(b), "transpose one");
+  CNNCORE_REQUIRE(a.shape[rank_a - 1] == b.shape[rank_b - 2], "b",
+                  "as many rows as a " + shape_text(a) + " has columns", shape_text(b),
+                  "transpose one");
   std::vector<index_t> shape(rank, 1);
   for (std::size_t axis = 0; axis + 2 < rank; ++axis) {
     const index_t of_a = axis + rank_a >= rank ? a.shape[axis + rank_a - rank] : 1;
     const index_t of_b = axis + rank_b >= rank ? b.shape[axis + rank_b - rank] : 1;
-    require(of_a == of_b || of_a == 1 || of_b == 1, "b",
-            "leading axes that broadcast with a " + shape_text(a), shape_text(b));
+    CNNCORE_REQUIRE(of_a == of_b || of_a == 1 || of_b == 1, "b",
+                    "leading axes that broadcast with a " + shape_text(a), shape_text(b));
     shape[axis] = of_a == 1 ? of_b : of_a;
   }
   shape[rank - 2] = a.shape[rank_a - 2];

@@ -63,16 +63,16 @@ class Pool {
   Pool() {
     const char* on = std::getenv("CNNCORE_MEMORY_POOL");
     if (on != nullptr && *on != '\0') {
-      require(std::string(on) == "0" || std::string(on) == "1", "CNNCORE_MEMORY_POOL", "0 or 1",
-              on);
+      CNNCORE_REQUIRE(std::string(on) == "0" || std::string(on) == "1", "CNNCORE_MEMORY_POOL",
+                      "0 or 1", on);
       stats_.enabled = *on == '1';
     }
     const char* limit = std::getenv("CNNCORE_MEMORY_LIMIT_MB");
     if (limit != nullptr && *limit != '\0') {
       char* end = nullptr;
       const unsigned long long megabytes = std::strtoull(limit, &end, 10);
-      require(*end == '\0' && *limit != '-' && megabytes < (1ull << 40), "CNNCORE_MEMORY_LIMIT_MB",
-              "a whole number of megabytes", limit);
+      CNNCORE_REQUIRE(*end == '\0' && *limit != '-' && megabytes < (1ull << 40),
+                      "CNNCORE_MEMORY_LIMIT_MB", "a whole number of megabytes", limit);
       stats_.limit = static_cast<std::size_t>(megabytes) << 20;
     } else {
       const long pages = sysconf(_SC_PHYS_PAGES), size = sysconf(_SC_PAGESIZE);

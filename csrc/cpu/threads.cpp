@@ -151,8 +151,8 @@ int initial_threads() {
   if (text == nullptr || *text == '\0') return static_cast<int>(min_of(cores, kMaxThreads));
   char* end = nullptr;
   const long count = std::strtol(text, &end, 10);
-  require(*end == '\0' && count >= 1 && count <= kMaxThreads, "CNNCORE_NUM_THREADS",
-          "an integer from 1 to " + std::to_string(kMaxThreads), text);
+  CNNCORE_REQUIRE(*end == '\0' && count >= 1 && count <= kMaxThreads, "CNNCORE_NUM_THREADS",
+                  "an integer from 1 to " + std::to_string(kMaxThreads), text);
   return static_cast<int>(count);
 }
 
@@ -179,8 +179,8 @@ int get_num_threads() {
 }
 
 void set_num_threads(int count) {
-  require(count >= 1 && count <= kMaxThreads, "threads",
-          "an integer from 1 to " + std::to_string(kMaxThreads), count);
+  CNNCORE_REQUIRE(count >= 1 && count <= kMaxThreads, "threads",
+                  "an integer from 1 to " + std::to_string(kMaxThreads), count);
   team().resize(count);
 }
 

@@ -32,12 +32,18 @@ inline std::string describe(const Got& got) {
   return text.str();
 }
 
-// require(ok, "stride", "integers >= 1", stride, "use stride=1")
 template <class Got>
-inline void require(bool ok, const char* argument, const std::string& expected, const Got& got,
-                    const std::string& hint = "") {
-  if (!ok) throw ArgumentError(argument, expected, describe(got), hint);
+[[noreturn]] inline void refuse(const char* argument, const std::string& expected, const Got& got,
+                                const std::string& hint = "") {
+  throw ArgumentError(argument, expected, describe(got), hint);
 }
+
+// CNNCORE_REQUIRE(stride >= 1, "stride", "integers >= 1", stride, "use stride=1");
+// A macro, so that the words are only put together when the condition fails.
+#define CNNCORE_REQUIRE(condition, ...)               \
+  do {                                                \
+    if (!(condition)) ::cnncore::refuse(__VA_ARGS__); \
+  } while (false)
 
 // Products of sizes in 64 bits; a size that cannot be addressed is refused, never wrapped.
 inline index_t checked_product(index_t a, index_t b) {
