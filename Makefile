@@ -10,13 +10,14 @@ PARITY := .venv-parity
 SANITIZE := build/sanitize
 PIP_QUIET := --quiet --disable-pip-version-check
 
-.PHONY: help demo test parity sanitize lint format bench clean
+.PHONY: help demo test parity fuzz sanitize lint format bench clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo      train Mask R-CNN on scenes of real digits, write report/index.html"
 	@echo "make test      the tests, in an environment of their own (.venv)"
 	@echo "make parity    compare with PyTorch and ONNX Runtime (.venv-parity)"
+	@echo "make fuzz      feed mutated weight files to their reader, for ten minutes"
 	@echo "make sanitize  kernel tests under the address and undefined-behaviour sanitizers"
 	@echo "make lint      ruff, mypy --strict, clang-format"
 	@echo "make format    rewrite the sources in the project's format"
@@ -52,6 +53,9 @@ test: $(VENV)/.ready
 parity: $(PARITY)/.ready
 	CNNCORE_NUM_THREADS=1 $(PARITY)/bin/python -m pytest -q -n 2 tests/parity $(ARGS)
 
+fuzz: $(VENV)/.ready
+	$(VENV)/bin/python tests/io/fuzz_torch.py $(ARGS)
+
 # The kernels once more, compiled with the sanitizers, in a copy of the package of their own.
 SANITIZERS := address,undefined
 sanitize: $(VENV)/.ready-dev
@@ -66,7 +70,8 @@ sanitize: $(VENV)/.ready-dev
 	    > $(SANITIZE)/site/sitecustomize.py
 	LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libubsan.so)" \
 	    ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
-	    PYTHONPATH=$(abspath $(SANITIZE))/site $(VENV)/bin/pytest -q -n 2 tests/kernels tests/native $(ARGS)
+	    PYTHONPATH=$(abspath $(SANITIZE))/site CNNCORE_EXPECT_SANITIZERS=$(SANITIZERS) \
+	    $(VENV)/bin/pytest -q -n 2 tests/kernels tests/native $(ARGS)
 
 lint: $(VENV)/.ready-dev
 	$(VENV)/bin/ruff check .

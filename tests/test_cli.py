@@ -37,6 +37,34 @@ def test_errors_are_one_line_and_status_2(capsys: pytest.CaptureFixture[str]) ->
     assert all("expected" in line for line in lines)
 
 
+def test_gradcheck_of_an_op_and_of_a_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["gradcheck", "conv2d", "1,2,4,4", "3,2,2,2", "3"]) == 0
+    assert "gradgradcheck: correct" in capsys.readouterr().out
+    layer = tmp_path / "layer.py"
+    layer.write_text(
+        "from cnncore.autograd import Function\n"
+        "class Cube(Function):\n"
+        "    def forward(self, x):\n"
+        "        self.keep_input(0)\n"
+        "        return x ** 3\n"
+        "    def backward(self, gy):\n"
+        "        (x,) = self.kept()\n"
+        "        return (gy * x * x * FACTOR,)\n"
+        "FACTOR = 3.0\n"
+        "def cube(x):\n"
+        "    return Cube()(x)\n"
+    )
+    assert main(["gradcheck", f"{layer}:cube", "2,3"]) == 0
+    layer.write_text(layer.read_text().replace("FACTOR = 3.0", "FACTOR = 2.0"))
+    capsys.readouterr()
+    assert main(["gradcheck", f"{layer}:cube", "2,3"]) == 1
+    assert "wrong gradient" in capsys.readouterr().out
+    assert main(["gradcheck", f"{layer}:square", "2,3"]) == 2
+    assert main(["gradcheck", "conv2d", "1,x"]) == 2
+
+
 @pytest.mark.slow
 def test_ctrl_c_stops_cleanly_with_what_it_has(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "cnncore", "train", "unet", "--quiet", "--scenes", "4"]

@@ -1,4 +1,4 @@
-"""The command line: ``cnncore demo | train | info | where``."""
+"""The command line: ``cnncore demo | train | gradcheck | info | where``."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import cnncore
+from cnncore.cli import gradcheck
 from cnncore.errors import CnncoreError
 
 
@@ -44,6 +45,8 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--scenes", type=int, default=300, help="scenes to score on")
     _training_options(train)
     train.set_defaults(run=_train)
+
+    gradcheck.add_parser(commands)
 
     info = commands.add_parser("info", help="what runs on what, and why not on better")
     info.set_defaults(run=_info)
