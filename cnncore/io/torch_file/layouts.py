@@ -39,8 +39,6 @@ def read_zip(file: BinaryIO, size: int) -> tuple[Any, TensorMeaning, str, Fetch]
     if len(roots) != 1:
         damaged(f"a zip archive with {len(roots)} entries NAME/data.pkl, not one")
     root = roots[0]
-    if f"{root}constants.pkl" in entries:
-        refuse("a TorchScript program", "where PyTorch is: torch.save(module.state_dict(), path)")
 
     order = "little"
     if f"{root}byteorder" in entries:
@@ -74,6 +72,8 @@ def _checked_entries(archive: zipfile.ZipFile, size: int) -> dict[str, zipfile.Z
     """All entries by name: none is compressed, and together they are no larger than the file."""
     entries: dict[str, zipfile.ZipInfo] = {}
     total = 0
+    if any(entry.filename.endswith("/constants.pkl") for entry in archive.infolist()):
+        refuse("a TorchScript program", "where PyTorch is: torch.save(module.state_dict(), path)")
     for entry in archive.infolist():
         name = entry.orig_filename
         if name in entries:
