@@ -26,7 +26,7 @@ OPTIONAL = {
     "onnx": "onnx",
     "pooch": "vision",
     "pycocotools": "vision",
-    "safetensors": "onnx",
+    "safetensors": "pretrained",
     "scipy": "vision",
     "skimage": "vision",
     "sklearn": "vision",

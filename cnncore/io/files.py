@@ -35,7 +35,7 @@ def save(
 ) -> None:
     """Write named arrays (or tensors) so that a crash leaves the old file or the new one.
 
-    The suffix chooses: ``.npz`` (NumPy alone) or ``.safetensors`` (needs the extra ``onnx``).
+    The suffix chooses: ``.npz`` (NumPy alone) or ``.safetensors`` (needs the extra ``pretrained``).
     ``metadata`` is anything JSON can hold.
 
     >>> import tempfile
@@ -120,12 +120,12 @@ def _read_npz(path: Path) -> tuple[Arrays, str]:
 
 
 def _write_safetensors(file: BinaryIO, arrays: Arrays, text: str) -> None:
-    library = require("safetensors.numpy", "onnx")
+    library = require("safetensors.numpy", "pretrained")
     file.write(library.save(arrays, {"cnncore": text} if text else None))
 
 
 def _read_safetensors(path: Path) -> tuple[Arrays, str]:
-    library = require("safetensors", "onnx")
+    library = require("safetensors", "pretrained")
     try:
         with library.safe_open(str(path), framework="np") as archive:
             arrays = {name: archive.get_tensor(name) for name in archive.keys()}  # noqa: SIM118

@@ -7,9 +7,9 @@ Then the storages are read (``layouts``), and every tensor becomes a view of its
 
 Memory: at most ``NUMBERS_FACTOR`` bytes for each byte of numbers in the file (1 in fact, but for
 bfloat16, which becomes float32) and ``DESCRIPTION_FACTOR`` for each byte of everything else, which
-is little: a pickle has at most a million steps; and 1 MB.  Nothing in the file can change that: sizes are
-compared with what is there before anything is allocated, no entry may be compressed, and tensors
-that share a storage share it in memory, too.
+is little (a pickle has at most a million steps), and 1 MB.  Nothing in the file can change that:
+sizes are compared with what is there before anything is allocated, no entry may be compressed, and
+tensors that share a storage share it in memory, too.
 """
 
 from __future__ import annotations
