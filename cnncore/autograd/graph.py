@@ -204,11 +204,16 @@ def _store(
         leaf.grad = gradient
 
 
-def memory_owner(array: Any) -> int:
-    """What owns an array's memory: equal for all views of one block."""
+def owner_of(array: Any) -> Any:
+    """The array whose memory this one sees: itself, or what it is a view of."""
     while getattr(array, "base", None) is not None and hasattr(array.base, "shape"):
         array = array.base
-    return id(array)
+    return array
+
+
+def memory_owner(array: Any) -> int:
+    """What owns an array's memory: equal for all views of one block."""
+    return id(owner_of(array))
 
 
 def grad(

@@ -75,6 +75,12 @@ def memory_stats() -> dict[str, int]:
     return dict(_native.memory_stats()) if _native else {}
 
 
+def reset_memory_peak() -> None:
+    """Let the ``peak`` of ``memory_stats`` start anew from what is in use now."""
+    if _native:
+        _native.reset_memory_peak()
+
+
 def sources() -> dict[str, str]:
     """``{kernel: "csrc/cpu/file.cpp:line"}`` of every compiled kernel."""
     return dict(_native.sources()) if _native else {}

@@ -52,7 +52,7 @@ class TwoLayers(nn.Module):
 
 
 def test_costs_counted_by_hand() -> None:
-    table = cost(TwoLayers(), (3, 5, 6), batch=2)
+    table = cost(TwoLayers(), (3, 5, 6), batch=2, timed=True)
     rows = {row.name: row for row in table.rows}
     conv, head, rest = rows["conv"], rows["head"], rows["(model)"]
     assert conv.parameters == 4 * 3 * 9 + 4
