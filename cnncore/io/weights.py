@@ -114,8 +114,8 @@ def _in_cache(checkpoint: Checkpoint) -> Path:
     except (OSError, ValueError) as error:  # all of requests' errors are one of these
         raise DownloadError(
             f"{checkpoint.name}: {checkpoint.url} ({checkpoint.size / 1e6:.0f} MB) is not at "
-            f"{path} and could not be fetched ({error}); try: connect to the network once, or fetch it "
-            "elsewhere and pass weights=PATH"
+            f"{path} and could not be fetched ({error}); try: connect to the network once, or "
+            "fetch it elsewhere and pass weights=PATH"
         ) from error
     return path
 

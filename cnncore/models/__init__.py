@@ -1,7 +1,7 @@
 """Layer 6: networks by name.
 
->>> list_models()
-['maskrcnn_small', 'unet']
+>>> list_models("resnet1")
+['resnet101', 'resnet101_v2', 'resnet152', 'resnet18']
 """
 
 from __future__ import annotations
@@ -14,28 +14,32 @@ from typing import Any
 
 from cnncore import io
 from cnncore.errors import ArgumentError
+from cnncore.models.classification import VARIANTS
 from cnncore.models.detection import maskrcnn_small
 from cnncore.models.segmentation import UNet
+from cnncore.models.shapes import outline, output_shapes, state_shapes
 from cnncore.nn import Module
 
 # name -> constructor(num_classes, **settings)
 MODELS: dict[str, Callable[..., Module]] = {
     "maskrcnn_small": maskrcnn_small,
     "unet": UNet,
+    **VARIANTS,
 }
 
 
 def create(
     name: str,
-    num_classes: int,
+    num_classes: int = 1000,
     weights: str | os.PathLike[str] | None = None,
     **settings: Any,
 ) -> Any:
     """A network by name, with new weights or those of a file or of a public checkpoint.
 
-    ``weights``: a path, or a name in ``cnncore.io.CHECKPOINTS``.  ``num_classes``: detectors count real classes (their background is their own business),
-    segmentation counts all, background too.  ``settings`` go to the constructor.  New weights are
-    drawn from the package's generator: ``cnncore.nn.init.seed(n)`` first to repeat them.
+    ``weights``: a path, or a name in ``cnncore.io.CHECKPOINTS``.  ``num_classes``: detectors count
+    real classes (their background is their own business), segmentation counts all, background too.
+    ``settings`` go to the constructor.  New weights are drawn from the package's generator:
+    ``cnncore.nn.init.seed(n)`` first to repeat them.
 
     >>> create("unet", num_classes=2, base=4, depth=2).num_parameters()
     7554
@@ -98,4 +102,13 @@ def list_models(contains: str = "") -> list[str]:
     return sorted(name for name in MODELS if contains in name)
 
 
-__all__ = ["MODELS", "create", "list_models", "load", "save"]
+__all__ = [
+    "MODELS",
+    "create",
+    "list_models",
+    "load",
+    "outline",
+    "output_shapes",
+    "save",
+    "state_shapes",
+]

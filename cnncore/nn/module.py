@@ -205,8 +205,8 @@ class Module:
             raise ArgumentError(
                 "state",
                 f"the entries of {type(self).__name__}",
-                "\n  ".join([f"{len(problems)} differences:", *sorted(problems.values())]),
-                'allow=["pattern", ...] for entries to skip',
+                _summary(problems),
+                _prefix_hint(own, arrays) or 'allow=["pattern", ...] for entries to skip',
             )
         for name, tensor in own.items():
             if name in arrays and arrays[name].shape == tensor.shape:
@@ -305,6 +305,27 @@ def _state_array(name: str, value: Any) -> np.ndarray[Any, Any]:
     if array.dtype.kind not in "fiub":
         raise ArgumentError(f"state[{name!r}]", "numbers", str(array.dtype))
     return array
+
+
+def _summary(problems: Mapping[str, str], most: int = 20) -> str:
+    """The problems by kind; of each kind the first few, since a wrong file has hundreds."""
+    kinds: dict[str, list[str]] = {}
+    for problem in problems.values():
+        kinds.setdefault(problem.partition(":")[0], []).append(problem)
+    lines = [f"{len(problems)} difference{'s' if len(problems) > 1 else ''}:"]
+    for kind, found in sorted(kinds.items()):
+        lines += found[:most]
+        lines += [f"{kind}: {len(found) - most} more"] if len(found) > most else []
+    return "\n  ".join(lines)
+
+
+def _prefix_hint(own: Mapping[str, Tensor], arrays: Mapping[str, Any]) -> str:
+    """What to type if all names of the file have a prefix too many (``module.``, of a wrapper)."""
+    prefix = next(iter(arrays), "").partition(".")[0] + "."
+    inner = {name.removeprefix(prefix) for name in arrays if name.startswith(prefix)}
+    if len(inner) < len(arrays) or 2 * len(inner & set(own)) < len(own):
+        return ""
+    return f"{{k.removeprefix({prefix!r}): v for k, v in state.items()}}, without the prefix"
 
 
 def _differences(

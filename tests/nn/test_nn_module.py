@@ -200,3 +200,23 @@ def test_sequential_with_names_and_wrong_entries() -> None:
     assert list(named.state_dict()) == ["conv.weight", "conv.bias"]
     with pytest.raises(ArgumentError, match="a Module"):
         Sequential(ops.relu)
+
+
+def test_a_wrong_file_gives_a_short_error() -> None:
+    model = nn.Sequential(*(nn.Linear(2, 2) for _ in range(30)))
+    with pytest.raises(ArgumentError) as caught:
+        model.load_state_dict({f"other.{n}": np.zeros(1) for n in range(50)})
+    lines = str(caught.value).splitlines()
+    assert "110 differences" in lines[0]
+    assert len(lines) == 1 + 2 * 21
+    assert "missing: 40 more" in str(caught.value)
+    assert "unexpected: 30 more" in str(caught.value)
+    assert "removeprefix" not in str(caught.value)
+
+
+def test_a_prefix_that_all_names_share_is_told() -> None:
+    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    state = {f"module.{name}": value for name, value in model.state_dict().items()}
+    with pytest.raises(ArgumentError, match=r"try: .*removeprefix\('module\.'\)"):
+        model.load_state_dict(state)
+    model.load_state_dict({k.removeprefix("module."): v for k, v in state.items()})
