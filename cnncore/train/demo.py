@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from cnncore import kernels
 from cnncore.autograd import no_grad
 from cnncore.data import Sample, Scenes
 from cnncore.explain.cost import CostTable, record_cost
@@ -23,8 +22,9 @@ from cnncore.inspect import machine
 from cnncore.io import atomic_write
 from cnncore.report import Picture, Report
 from cnncore.train.loop import History, fit, total_loss
-from cnncore.train.plots import draw_class_scores, draw_losses, prediction_sheet
+from cnncore.train.plots import draw_class_scores, draw_losses, prediction_sheet, shown
 from cnncore.train.tasks import Task, held_out, images_of, make_task
+from cnncore.vision import box_iou
 from cnncore.vision.metrics import Objects, coco_class_ap
 
 TEST_SCENES = 300
@@ -124,7 +124,8 @@ def _add_pictures(
     worst = worst_scenes(samples, predictions, SHOWN)
     report.add(
         "Predictions beside truth",
-        "The first held-out scenes, not chosen: truth above, prediction below.",
+        "The first held-out scenes, not chosen: truth above, prediction below. Shown are detections "
+        "with a score of at least 0.5, and of several on one object the surest.",
         pictures=[Picture(prediction_sheet(samples, predictions, first, names))],
     )
     report.add(
@@ -135,12 +136,12 @@ def _add_pictures(
 
 
 def worst_scenes(samples: Sequence[Sample], predictions: Sequence[Any], count: int) -> list[int]:
-    """Scenes with the most unmatched objects plus unmatched detections above score 0.5."""
+    """Scenes with the most objects without a detection shown plus detections without an object."""
     errors = []
     for sample, found in zip(samples, predictions, strict=True):
-        sure = found.scores > 0.5
-        overlap = kernels.box_iou(sample.boxes, found.boxes[sure].astype(np.float32))
-        right = (overlap > 0.5) & (sample.labels[:, None] == found.labels[sure][None])
+        detections = shown(found)
+        overlap = box_iou(sample.boxes, detections.boxes.astype(np.float32))
+        right = (overlap > 0.5) & (sample.labels[:, None] == detections.labels[None])
         errors.append(int((~right.any(axis=1)).sum() + (~right.any(axis=0)).sum()))
     return [int(i) for i in np.argsort(errors, kind="stable")[::-1][:count] if errors[i] > 0]
 

@@ -10,9 +10,24 @@ import numpy as np
 from cnncore.data import Sample
 from cnncore.errors import require
 from cnncore.train.loop import History
+from cnncore.vision import nms
 from cnncore.vision.draw import DrawSettings, Picture, draw_objects, tile
+from cnncore.vision.metrics import Objects
 
-SURE = 0.5  # detections drawn have at least this score
+SURE = 0.5  # detections shown have at least this score
+SAME = 0.5  # and no surer one of any class overlaps them by more than this IoU
+
+
+def shown(found: Objects) -> Objects:
+    """The detections a person would be shown: sure ones, never two of them on one object.
+
+    Scores of average precision are computed on all detections; this is for pictures and counts.
+    """
+    assert found.scores is not None
+    sure = np.flatnonzero(found.scores >= SURE)
+    kept = sure[nms(found.boxes[sure], found.scores[sure], SAME)]
+    masks = None if found.masks is None else found.masks[kept]
+    return Objects(found.boxes[kept], found.labels[kept], masks, found.scores[kept])
 
 
 def draw_losses(history: History, window: int = 50) -> Any:
@@ -66,17 +81,9 @@ def prediction_sheet(
             pictures.append(draw_objects(s.image, s.boxes, s.labels, s.masks, settings=settings))
         pictures += [np.full_like(pictures[0], 255)] * (columns - len(row))
         for i in row:
-            sure = predictions[i].scores >= SURE
-            p = predictions[i]
+            p = shown(predictions[i])
             pictures.append(
-                draw_objects(
-                    samples[i].image,
-                    p.boxes[sure],
-                    p.labels[sure],
-                    p.masks[sure],
-                    p.scores[sure],
-                    settings,
-                )
+                draw_objects(samples[i].image, p.boxes, p.labels, p.masks, p.scores, settings)
             )
         pictures += [np.full_like(pictures[0], 255)] * (columns - len(row))
     return tile(pictures, columns)
