@@ -35,6 +35,7 @@ class BatchNorm2d(Module):
     """
 
     shown = ("num_features", "eps", "momentum")
+    ignored_keys = ("num_batches_tracked",)  # files older than it lack it; it is read if there
 
     def __init__(
         self,

@@ -3,6 +3,18 @@
 from __future__ import annotations
 
 from cnncore.models.backbones.fpn import FeaturePyramid, ResNetFpn
-from cnncore.models.backbones.resnet import ResNetBody, ResNetSettings
+from cnncore.models.backbones.resnet import (
+    Bottleneck,
+    ResNetBody,
+    ResNetSettings,
+    residual_stage,
+)
 
-__all__ = ["FeaturePyramid", "ResNetBody", "ResNetFpn", "ResNetSettings"]
+__all__ = [
+    "Bottleneck",
+    "FeaturePyramid",
+    "ResNetBody",
+    "ResNetFpn",
+    "ResNetSettings",
+    "residual_stage",
+]

@@ -106,6 +106,15 @@ class Bottleneck(_Block):
 BLOCKS: dict[str, type[_Block]] = {"basic": BasicBlock, "bottleneck": Bottleneck}
 
 
+def residual_stage(
+    block: type[_Block], channels: int, width: int, depth: int, stride: int, norm: str = "batch"
+) -> Sequential:
+    """``depth`` blocks in a row; the first has the stride and takes ``channels``."""
+    out = width * block.expansion
+    first = block(channels, width, stride, norm)
+    return Sequential(first, *(block(out, width, 1, norm) for _ in range(depth - 1)))
+
+
 class ResNetBody(Module):
     """Images to the features of the four stages, C2 … C5 of strides 4, 8, 16, 32.
 
@@ -121,12 +130,10 @@ class ResNetBody(Module):
         self.maxpool = MaxPool2d(3, 2, 1)
         channels = stem
         for stage, (width, depth) in enumerate(zip(settings.widths, settings.depths, strict=True)):
-            blocks = []
-            for number in range(depth):
-                stride = 2 if stage > 0 and number == 0 else 1
-                blocks.append(BLOCKS[settings.block](channels, width, stride, settings.norm))
-                channels = settings.channels[stage]
-            setattr(self, f"layer{stage + 1}", Sequential(*blocks))
+            block, stride = BLOCKS[settings.block], 2 if stage > 0 else 1
+            layer = residual_stage(block, channels, width, depth, stride, settings.norm)
+            setattr(self, f"layer{stage + 1}", layer)
+            channels = settings.channels[stage]
         for module in self.modules():
             if isinstance(module, Conv2d):
                 init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

@@ -1,0 +1,55 @@
+"""What a network looks like without its numbers: parameters, keys, shapes of features."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from cnncore.autograd import Event, Tensor, no_grad, observe
+from cnncore.nn import Module, shapes_only
+from cnncore.nn.shapes import hollow
+
+Shape = tuple[int, ...]
+
+
+def outline(name: str, **settings: Any) -> Module:
+    """A network by name whose parameters have shapes and take no memory; in evaluation mode.
+
+    >>> outline("vgg19").num_parameters()
+    143667240
+    """
+    from cnncore.models import create
+
+    with shapes_only():
+        model: Module = create(name, **settings)
+    return model.eval()
+
+
+def state_shapes(model: Module) -> dict[str, Shape]:
+    """The shape of every entry of the state dict."""
+    return {key: tensor.shape for key, tensor in model._state().items()}
+
+
+def output_shapes(model: Module, input_shape: Sequence[int]) -> dict[str, Shape]:
+    """The shape that each module gives, by name in the order of their ends; "" is the network.
+
+    Nothing is computed; ``model`` may be an outline or a network with weights.  A module that runs
+    several times is listed with its last result.
+
+    >>> shapes = output_shapes(outline("resnet18"), (1, 3, 224, 224))
+    >>> shapes["layer4"], shapes[""]
+    ((1, 512, 7, 7), (1, 1000))
+    """
+    names = {id(module): name for name, module in model.named_modules()}
+    shapes: dict[str, Shape] = {}
+
+    def note(event: Event) -> None:
+        result = event.outputs[0] if event.outputs else None
+        if event.kind == "leave_module" and isinstance(result, Tensor):
+            shapes[names[id(event.subject)]] = result.shape
+
+    with shapes_only(), no_grad(), observe(note):
+        model(Tensor(hollow(input_shape, np.float32)))
+    return shapes
