@@ -29,7 +29,7 @@ from cnncore.kernels.dispatch import get_backend, set_backend
 from cnncore.kernels.native import get_num_threads, memory_stats, set_num_threads
 
 if TYPE_CHECKING:
-    from cnncore import data, explain, io, models, nn, optim, testing, vision
+    from cnncore import data, explain, io, models, nn, onnx, optim, testing, vision
     from cnncore.inspect import info, where
 
 __version__ = "0.1.0"
@@ -43,6 +43,7 @@ _LAZY = frozenset(
         "io",
         "models",
         "nn",
+        "onnx",
         "optim",
         "report",
         "testing",
@@ -54,7 +55,7 @@ _LAZY = frozenset(
 __all__ = [
     "Tensor", "__version__", "data", "detect_anomaly", "enable_grad", "explain", "from_dlpack",
     "get_backend", "get_num_threads", "grad", "info", "io", "kernels", "memory_stats", "models",
-    "nn", "no_grad", "ops", "optim", "set_backend", "set_num_threads", "tensor", "testing",
+    "nn", "no_grad", "onnx", "ops", "optim", "set_backend", "set_num_threads", "tensor", "testing",
     "vision", "where",
 ]  # fmt: skip
 

@@ -27,6 +27,7 @@ LAYERS = {
     "io": 4.2,
     "vision": 5,
     "data": 5.1,
+    "onnx": 5.9,  # a model may be one that is read from ONNX
     "models": 6,
     "report": 7,
     "explain": 7.1,

@@ -229,6 +229,15 @@ RULES: dict[str, _Rule] = {
     "sqrt": _Rule(True, lambda gy, y: div(gy, mul(y, 2.0))),
     "sin": _Rule(False, lambda gy, x: mul(gy, cos(x))),
     "cos": _Rule(False, lambda gy, x: neg(mul(gy, sin(x)))),
+    "tan": _Rule(True, lambda gy, y: mul(gy, add(mul(y, y), 1.0))),
+    "sinh": _Rule(False, lambda gy, x: mul(gy, Unary("cosh")(x))),
+    "cosh": _Rule(False, lambda gy, x: mul(gy, Unary("sinh")(x))),
+    "arcsin": _Rule(False, lambda gy, x: div(gy, sqrt(sub(1.0, mul(x, x))))),
+    "arccos": _Rule(False, lambda gy, x: neg(div(gy, sqrt(sub(1.0, mul(x, x)))))),
+    "arctan": _Rule(False, lambda gy, x: div(gy, add(mul(x, x), 1.0))),
+    "arcsinh": _Rule(False, lambda gy, x: div(gy, sqrt(add(mul(x, x), 1.0)))),
+    "arccosh": _Rule(False, lambda gy, x: div(gy, sqrt(sub(mul(x, x), 1.0)))),
+    "arctanh": _Rule(False, lambda gy, x: div(gy, sub(1.0, mul(x, x)))),
     "absolute": _Rule(False, lambda gy, x: mul(gy, Tensor(kernels.ufunc("sign", x.data)))),
 }
 
