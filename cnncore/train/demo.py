@@ -124,8 +124,8 @@ def _add_pictures(
     worst = worst_scenes(samples, predictions, SHOWN)
     report.add(
         "Predictions beside truth",
-        "The first held-out scenes, not chosen: truth above, prediction below. Shown are detections "
-        "with a score of at least 0.5, and of several on one object the surest.",
+        "The first held-out scenes, not chosen: truth above, prediction below. Shown are "
+        "detections with a score of at least 0.5, and of several on one object the surest.",
         pictures=[Picture(prediction_sheet(samples, predictions, first, names))],
     )
     report.add(
