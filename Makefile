@@ -10,12 +10,13 @@ PARITY := .venv-parity
 SANITIZE := build/sanitize
 PIP_QUIET := --quiet --disable-pip-version-check
 
-.PHONY: help demo test parity fuzz sanitize lint format bench clean
+.PHONY: help demo test conformance parity fuzz sanitize lint format bench clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo      train Mask R-CNN on scenes of real digits, write report/index.html"
 	@echo "make test      the tests, in an environment of their own (.venv)"
+	@echo "make conformance  ONNX's own test cases, counted by operator"
 	@echo "make parity    compare with PyTorch and ONNX Runtime (.venv-parity)"
 	@echo "make fuzz      feed mutated weight files to their reader, for ten minutes"
 	@echo "make sanitize  kernel tests under the address and undefined-behaviour sanitizers"
@@ -49,6 +50,9 @@ demo: $(VENV)/.ready
 
 test: $(VENV)/.ready
 	CNNCORE_NUM_THREADS=1 $(VENV)/bin/python -m pytest -q -n 2 tests $(ARGS)
+
+conformance: $(VENV)/.ready
+	CNNCORE_NUM_THREADS=1 $(VENV)/bin/python tests/onnx/onnx_cases.py $(ARGS)
 
 parity: $(PARITY)/.ready
 	CNNCORE_NUM_THREADS=1 $(PARITY)/bin/python -m pytest -q -n 2 tests/parity $(ARGS)
