@@ -17,7 +17,7 @@ from cnncore.geometry import Pair, Window2d
 from cnncore.kernels import array
 from cnncore.kernels.array import put_add as put_add  # NumPy's indexing is compiled already
 from cnncore.kernels.array import take as take
-from cnncore.kernels.epilogue import Epilogue, finished
+from cnncore.kernels.epilogue import Epilogue
 from cnncore.taps import Bins, Taps
 
 Array = Any
@@ -137,10 +137,19 @@ def conv2d(
     algorithm: str = "auto",
     epilogue: Epilogue | None = None,
 ) -> Array:
-    """See ``contract.conv2d``; the epilogue runs in passes of its own."""
-    bias = bias if bias is None else _ready(bias)
-    y = _call(_native.conv2d, _ready(x), _ready(weight), bias, window.flat(), groups, algorithm)
-    return finished(y, epilogue, ufunc, pointwise)
+    """See ``contract.conv2d``; the epilogue is applied while results are in the cache."""
+    residual, activating = _finish(epilogue)
+    return _call(
+        _native.conv2d,
+        _ready(x),
+        _ready(weight),
+        bias if bias is None else _ready(bias),
+        window.flat(),
+        groups,
+        algorithm,
+        residual,
+        activating,
+    )
 
 
 def conv_transpose2d(
@@ -153,19 +162,55 @@ def conv_transpose2d(
     algorithm: str = "auto",
     epilogue: Epilogue | None = None,
 ) -> Array:
-    """See ``contract.conv_transpose2d``; the epilogue runs in passes of its own."""
-    bias = bias if bias is None else _ready(bias)
-    x = _call(
+    """See ``contract.conv_transpose2d``; the epilogue is applied while results are in the cache."""
+    residual, activating = _finish(epilogue)
+    return _call(
         _native.conv_transpose2d,
         _ready(y),
         _ready(weight),
-        bias,
+        bias if bias is None else _ready(bias),
         size,
         window.flat(),
         groups,
         algorithm,
+        residual,
+        activating,
     )
-    return finished(x, epilogue, ufunc, pointwise)
+
+
+Activating = tuple[int, float, float]  # number of the activation (-1: none), its parameters
+
+
+def _finish(epilogue: Epilogue | None) -> tuple[Array | None, Activating]:
+    if epilogue is None:
+        return None, (-1, 0.0, 0.0)
+    residual = None if epilogue.residual is None else _ready(epilogue.residual)
+    if not epilogue.activation:
+        return residual, (-1, 0.0, 0.0)
+    return residual, _activating(epilogue.activation, epilogue.params)
+
+
+def prepare_convolution(
+    weight: Array,
+    bias: Array | None,
+    shape: tuple[int, ...],
+    window: Window2d,
+    groups: int,
+    size: Pair | None,
+    activation: str,
+    params: Sequence[float],
+) -> Any:
+    """See ``prepared.prepare``: an object with ``run(x, residual, out)`` and ``nbytes``."""
+    return _call(
+        _native.PreparedConvolution,
+        _ready(weight),
+        bias if bias is None else _ready(bias),
+        shape,
+        size,
+        window.flat(),
+        groups,
+        _activating(activation, params) if activation else (-1, 0.0, 0.0),
+    )
 
 
 def conv2d_weight(
@@ -262,15 +307,20 @@ _BINARY = {"add": 0, "subtract": 1, "multiply": 2, "divide": 3, "maximum": 4}
 _BINARY_FROM = 16384
 
 
-def pointwise(
-    x: Array, kind: str, params: Sequence[float] = (), order: int = 0, scale: Array | None = None
-) -> Array:
-    """See ``contract.pointwise``."""
+def _activating(kind: str, params: Sequence[float]) -> Activating:
     number, count = _ACTIVATIONS.get(kind, (-1, 0))
     if number < 0 or len(params) != count:
         expected = f"{count} parameters" if number >= 0 else f"one of {tuple(_ACTIVATIONS)}"
         raise ArgumentError("kind", expected, f"{kind!r} with {tuple(params)}")
     p, q = (*params, 0.0, 0.0)[:2]
+    return number, p, q
+
+
+def pointwise(
+    x: Array, kind: str, params: Sequence[float] = (), order: int = 0, scale: Array | None = None
+) -> Array:
+    """See ``contract.pointwise``."""
+    number, p, q = _activating(kind, params)
     scale = scale if scale is None else _ready(scale)
     return _call(_native.pointwise, _ready(x), number, p, q, order, scale)
 

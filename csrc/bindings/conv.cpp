@@ -1,5 +1,9 @@
 // Matrix products, im2col and the convolution family.
 #include <array>
+#include <memory>
+#include <optional>
+#include <tuple>
+#include <variant>
 #include <vector>
 
 #include "bindings/array.h"
@@ -102,8 +106,37 @@ void check_outputs(const ArrayView<const T>& y, const char* name, const ConvShap
                       describe(y[3]) + ")");
 }
 
+// (kind of activation or -1, p, q): kinds count as in activations().
+using Activating = std::tuple<int, double, double>;
+
+template <class T>
+Finish<T> make_finish(const py::object& residual, const Activating& activating,
+                      const std::vector<index_t>& shape) {
+  const auto [kind, p, q] = activating;
+  CNNCORE_REQUIRE(kind >= kNoActivation && kind < static_cast<int>(Activation::count), "kind",
+                  "a known activation, or -1", kind);
+  Finish<T> finish{nullptr, kind, static_cast<T>(p), static_cast<T>(q)};
+  if (residual.is_none()) return finish;
+  const auto array = residual.cast<py::array>();
+  const auto view = input<T>(array, "residual", static_cast<int>(shape.size()));
+  for (int axis = 0; axis < view.rank; ++axis)
+    CNNCORE_REQUIRE(view[axis] == shape[static_cast<std::size_t>(axis)], "residual",
+                    "the shape of the result", describe_array(array));
+  finish.residual = view.data;
+  return finish;
+}
+
+std::vector<index_t> output_shape(const ConvShape& s) {
+  return {s.images, s.outputs, s.oh(), s.ow()};
+}
+
+std::vector<index_t> input_shape(const ConvShape& s) {
+  return {s.images, s.channels, s.height, s.width};
+}
+
 py::array py_conv2d(const py::array& x, const py::array& weight, const py::object& bias,
-                    const FlatWindow& flat, index_t groups, const std::string& algorithm) {
+                    const FlatWindow& flat, index_t groups, const std::string& algorithm,
+                    const py::object& residual, const Activating& activating) {
   return by_dtype(x, "x", [&](auto zero) -> py::array {
     using T = decltype(zero);
     const auto in = input<T>(x, "x", 4), w = input<T>(weight, "weight", 4);
@@ -111,15 +144,17 @@ py::array py_conv2d(const py::array& x, const py::array& weight, const py::objec
     check_weight(w, s);
     const T* const b = optional_bias<T>(bias, s.outputs);
     const ConvAlgorithm how = algorithm_of(algorithm);
-    auto y = output<T>({s.images, s.outputs, s.oh(), s.ow()});
-    without_gil([&] { conv2d(s, in.data, w.data, b, y.view.data, how); });
+    const Finish<T> finish = make_finish<T>(residual, activating, output_shape(s));
+    auto y = output<T>(output_shape(s));
+    without_gil([&] { conv2d(s, in.data, w.data, b, finish, y.view.data, how); });
     return y.array;
   });
 }
 
 py::array py_conv_transpose2d(const py::array& y, const py::array& weight, const py::object& bias,
                               const Size& size, const FlatWindow& flat, index_t groups,
-                              const std::string& algorithm) {
+                              const std::string& algorithm, const py::object& residual,
+                              const Activating& activating) {
   return by_dtype(y, "y", [&](auto zero) -> py::array {
     using T = decltype(zero);
     const auto out = input<T>(y, "y", 4), w = input<T>(weight, "weight", 4);
@@ -130,11 +165,84 @@ py::array py_conv_transpose2d(const py::array& y, const py::array& weight, const
     check_outputs(out, "y", s);
     const T* const b = optional_bias<T>(bias, s.channels);
     const ConvAlgorithm how = algorithm_of(algorithm);
-    auto x = output<T>({s.images, s.channels, s.height, s.width});
-    without_gil([&] { conv_transpose2d(s, out.data, w.data, b, x.view.data, how); });
+    const Finish<T> finish = make_finish<T>(residual, activating, input_shape(s));
+    auto x = output<T>(input_shape(s));
+    without_gil([&] { conv_transpose2d(s, out.data, w.data, b, finish, x.view.data, how); });
     return x.array;
   });
 }
+
+// A PreparedConvolution of either element type, with its activation.
+class Prepared {
+ public:
+  // `size` is None for conv2d with x of `shape`; for conv_transpose2d it is the result's (H, W) and
+  // `shape` that of y.
+  Prepared(const py::array& weight, const py::object& bias, const std::array<index_t, 4>& shape,
+           const std::optional<Size>& size, const FlatWindow& flat, index_t groups,
+           const Activating& activating)
+      : activating_(activating) {
+    by_dtype(weight, "weight", [&](auto zero) {
+      using T = decltype(zero);
+      using Convolution = PreparedConvolution<T>;
+      const auto w = input<T>(weight, "weight", 4);
+      CNNCORE_REQUIRE(groups >= 1, "groups", "an integer >= 1", groups);
+      const ConvShape s = size ? make_shape(shape[0], checked_product(w[1], groups), (*size)[0],
+                                            (*size)[1], w[0], groups, make_window(flat))
+                               : make_shape(shape[0], shape[1], shape[2], shape[3], w[0], groups,
+                                            make_window(flat));
+      check_weight(w, s);
+      const std::vector<index_t> given(shape.begin(), shape.end());
+      CNNCORE_REQUIRE(given == (size ? output_shape(s) : input_shape(s)), "shape",
+                      "the shape that weight, window and size ask for", "another");
+      const T* const b = optional_bias<T>(bias, size ? s.channels : s.outputs);
+      make_finish<T>(py::none(), activating, {});
+      convolution_ = std::make_unique<Convolution>(
+          s, size ? Convolution::Direction::transposed : Convolution::Direction::forward, w.data,
+          b);
+    });
+  }
+
+  void run(const py::array& x, const py::object& residual, py::array& out) const {
+    std::visit(
+        [&](const auto& convolution) {
+          using T = typename std::decay_t<decltype(*convolution)>::Element;
+          const ConvShape& s = convolution->shape();
+          const auto from = input<T>(x, "x", 4);
+          const auto to = inout<T>(out, "out", 4);
+          const bool back = convolution->transposed();
+          check_shape(from, x, "x", back ? output_shape(s) : input_shape(s));
+          check_shape(to, out, "out", result_shape(*convolution));
+          const Finish<T> finish =
+              make_finish<T>(residual, activating_, result_shape(*convolution));
+          without_gil([&] { convolution->run(from.data, finish, to.data); });
+        },
+        convolution_);
+  }
+
+  std::size_t bytes() const {
+    return std::visit([](const auto& convolution) { return convolution->bytes(); }, convolution_);
+  }
+
+ private:
+  template <class Convolution>
+  static std::vector<index_t> result_shape(const Convolution& convolution) {
+    return convolution.transposed() ? input_shape(convolution.shape())
+                                    : output_shape(convolution.shape());
+  }
+
+  template <class View>
+  static void check_shape(const View& view, const py::array& array, const char* name,
+                          const std::vector<index_t>& shape) {
+    for (int axis = 0; axis < 4; ++axis)
+      CNNCORE_REQUIRE(view[axis] == shape[static_cast<std::size_t>(axis)], name,
+                      "the shape that was prepared for", describe_array(array));
+  }
+
+  Activating activating_;
+  std::variant<std::unique_ptr<PreparedConvolution<float>>,
+               std::unique_ptr<PreparedConvolution<double>>>
+      convolution_;
+};
 
 py::array py_conv2d_weight(const py::array& x, const py::array& gy, const FlatWindow& flat,
                            index_t groups, const std::string& algorithm) {
@@ -222,8 +330,20 @@ void bind_conv(py::module_& module) {
   module.def("matmul", &py_matmul);
   module.def("im2col", &py_im2col);
   module.def("col2im", &py_col2im);
-  module.def("conv2d", &py_conv2d);
-  module.def("conv_transpose2d", &py_conv_transpose2d);
+  const Activating none{kNoActivation, 0.0, 0.0};
+  module.def("conv2d", &py_conv2d, py::arg("x"), py::arg("weight"), py::arg("bias"),
+             py::arg("window"), py::arg("groups"), py::arg("algorithm"),
+             py::arg("residual") = py::none(), py::arg("activating") = none);
+  module.def("conv_transpose2d", &py_conv_transpose2d, py::arg("y"), py::arg("weight"),
+             py::arg("bias"), py::arg("size"), py::arg("window"), py::arg("groups"),
+             py::arg("algorithm"), py::arg("residual") = py::none(), py::arg("activating") = none);
+  py::class_<Prepared>(module, "PreparedConvolution")
+      .def(py::init<const py::array&, const py::object&, const std::array<index_t, 4>&,
+                    const std::optional<Size>&, const FlatWindow&, index_t, const Activating&>(),
+           py::arg("weight"), py::arg("bias"), py::arg("shape"), py::arg("size"), py::arg("window"),
+           py::arg("groups"), py::arg("activating"))
+      .def("run", &Prepared::run, py::arg("x"), py::arg("residual"), py::arg("out"))
+      .def_property_readonly("nbytes", &Prepared::bytes);
   module.def("conv2d_weight", &py_conv2d_weight);
 }
 

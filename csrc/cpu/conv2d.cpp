@@ -8,6 +8,7 @@
 #include "cnncore/registry.h"
 #include "cnncore/threads.h"
 #include "cpu/correlate.h"
+#include "cpu/depthwise.h"
 #include "cpu/gemm.h"
 #include "cpu/grouped_direct.h"
 #include "cpu/im2col.h"
@@ -26,22 +27,6 @@ DirectPlanes<T> direct_planes(const ConvShape& s) {
 }
 
 // --- depthwise -----------------------------------------------------------------------------------
-
-template <class T>
-void depthwise_forward(const ConvShape& s, const T* x, const T* weight, const T* bias, T* y) {
-  const DirectPlanes<T> planes = direct_planes<T>(s);
-  const auto kernel = direct_kernels<T>().forward;
-  const index_t in = s.height * s.width, out = planes.oh * planes.ow;
-  parallel_for(s.images * s.outputs, grain_for(out * s.taps()), [&](index_t begin, index_t end) {
-    for (index_t i = begin; i < end; ++i) {
-      const index_t n = i / s.outputs, o = i % s.outputs, group = o / s.group_outputs();
-      std::fill_n(y + i * out, out, bias != nullptr ? bias[o] : T(0));
-      for (index_t c = 0; c < s.group_channels(); ++c)
-        kernel(planes, x + (n * s.channels + group * s.group_channels() + c) * in,
-               weight + (o * s.group_channels() + c) * s.taps(), y + i * out);
-    }
-  });
-}
 
 template <class T>
 void depthwise_transpose(const ConvShape& s, const T* y, const T* weight, const T* bias, T* x) {
@@ -142,14 +127,36 @@ void column_weight(const ConvShape& s, const T* x, const T* gy, T* gweight) {
 }
 
 // --- implicit matrix product ---------------------------------------------------------------------
+// Weights are packed first: once for all in a PreparedConvolution, else in every call.
+
+// Where a job writes: `offset` elements into the result, and into the residual.
+template <class T>
+void set_target(Correlation<T>& job, const Finish<T>& finish, T* result, index_t offset) {
+  job.target = result + offset;
+  job.finish = finish;
+  if (finish.residual != nullptr) job.finish.residual = finish.residual + offset;
+}
 
 template <class T>
-void implicit_forward(const ConvShape& s, const T* x, const T* weight, const T* bias, T* y) {
+index_t forward_panels_size(const ConvShape& s) {
+  const index_t depth = s.group_channels() * s.taps();
+  return checked_product(packed_size(tile_kernels<T>(), depth, s.group_outputs()), s.groups);
+}
+
+template <class T>
+void pack_forward(const ConvShape& s, const T* weight, T* panels) {
   const TileKernels<T>& kernels = tile_kernels<T>();
   const index_t depth = s.group_channels() * s.taps(), outputs = s.group_outputs();
+  for (index_t g = 0; g < s.groups; ++g)
+    pack_panels(kernels, transposed(row_major(weight + g * outputs * depth, outputs, depth)),
+                panels + g * packed_size(kernels, depth, outputs));
+}
+
+template <class T>
+void implicit_forward(const ConvShape& s, const T* x, const T* panels, const T* bias,
+                      const Finish<T>& finish, T* y) {
+  const index_t outputs = s.group_outputs();
   const index_t in = s.height * s.width, out = s.oh() * s.ow();
-  const index_t size = packed_size(kernels, depth, outputs);
-  Scratch<T> panels(checked_product(size, s.groups));
   Correlation<T> job{};
   job.images = s.images;
   job.channels = s.group_channels();
@@ -167,12 +174,10 @@ void implicit_forward(const ConvShape& s, const T* x, const T* weight, const T* 
   job.target_column_stride = 1;
   std::vector<Correlation<T>> jobs;
   for (index_t g = 0; g < s.groups; ++g) {
-    pack_panels(kernels, transposed(row_major(weight + g * outputs * depth, outputs, depth)),
-                panels.data() + g * size);
     job.source = {x + g * s.group_channels() * in, s.height, s.width, in};
-    job.panels = panels.data() + g * size;
+    job.panels = panels + g * (forward_panels_size<T>(s) / s.groups);
     job.bias = bias != nullptr ? bias + g * outputs : nullptr;
-    job.target = y + g * outputs * out;
+    set_target(job, finish, y, g * outputs * out);
     jobs.push_back(job);
   }
   correlate(jobs);
@@ -228,22 +233,44 @@ void pack_phase(const TileKernels<T>& kernels, const ConvShape& s, const T* weig
                });
 }
 
+// Every tap belongs to one phase, so all phases together hold each weight at most once.
 template <class T>
-void implicit_transpose(const ConvShape& s, const T* y, const T* weight, const T* bias, T* x) {
+index_t transpose_group_size(const ConvShape& s) {
+  return packed_size(tile_kernels<T>(), s.group_outputs() * s.taps(), s.group_channels());
+}
+
+template <class T>
+index_t transpose_panels_size(const ConvShape& s) {
+  return checked_product(transpose_group_size<T>(s), s.groups);
+}
+
+template <class T>
+void pack_transpose(const ConvShape& s, const T* weight, T* panels) {
+  const TileKernels<T>& kernels = tile_kernels<T>();
+  const index_t channels = s.group_channels(), outputs = s.group_outputs();
+  for (index_t g = 0; g < s.groups; ++g) {
+    T* packed = panels + g * transpose_group_size<T>(s);
+    for (const Phase& h : phases_of(s.window.h, s.height))
+      for (const Phase& w : phases_of(s.window.w, s.width)) {
+        pack_phase(kernels, s, weight + g * outputs * channels * s.taps(), h, w, packed);
+        packed += packed_size(kernels, outputs * h.taps.taps() * w.taps.taps(), channels);
+      }
+  }
+}
+
+template <class T>
+void implicit_transpose(const ConvShape& s, const T* y, const T* panels, const T* bias,
+                        const Finish<T>& finish, T* x) {
   const TileKernels<T>& kernels = tile_kernels<T>();
   const index_t in = s.height * s.width, out = s.oh() * s.ow();
   const index_t channels = s.group_channels(), outputs = s.group_outputs();
   const std::vector<Phase> rows = phases_of(s.window.h, s.height);
   const std::vector<Phase> columns = phases_of(s.window.w, s.width);
-  // Every tap belongs to one phase, so all phases together hold each weight at most once.
-  const index_t size = packed_size(kernels, outputs * s.taps(), channels);
-  Scratch<T> panels(checked_product(size, s.groups));
   std::vector<Correlation<T>> jobs;
   for (index_t g = 0; g < s.groups; ++g) {
-    T* packed = panels.data() + g * size;
+    const T* packed = panels + g * transpose_group_size<T>(s);
     for (const Phase& h : rows)
       for (const Phase& w : columns) {
-        pack_phase(kernels, s, weight + g * outputs * channels * s.taps(), h, w, packed);
         Correlation<T> job{};
         job.source = {y + g * outputs * out, s.oh(), s.ow(), out};
         job.images = s.images;
@@ -256,7 +283,7 @@ void implicit_transpose(const ConvShape& s, const T* y, const T* weight, const T
         job.panels = packed;
         job.outputs = channels;
         job.bias = bias != nullptr ? bias + g * channels : nullptr;
-        job.target = x + g * channels * in + h.first * s.width + w.first;
+        set_target(job, finish, x, g * channels * in + h.first * s.width + w.first);
         job.target_image_stride = s.channels * in;
         job.target_channel_stride = in;
         job.target_row_stride = s.window.h.stride * s.width;
@@ -272,26 +299,33 @@ void implicit_transpose(const ConvShape& s, const T* y, const T* weight, const T
 
 CNNCORE_KERNEL(conv2d);
 template <class T>
-void conv2d(const ConvShape& s, const T* x, const T* weight, const T* bias, T* y,
-            ConvAlgorithm algorithm) {
-  if (algorithm == ConvAlgorithm::im2col)
+void conv2d(const ConvShape& s, const T* x, const T* weight, const T* bias, const Finish<T>& finish,
+            T* y, ConvAlgorithm algorithm) {
+  if (algorithm == ConvAlgorithm::im2col) {
     column_forward(s, x, weight, bias, y);
-  else if (algorithm == ConvAlgorithm::automatic && is_depthwise(s))
-    depthwise_forward(s, x, weight, bias, y);
-  else
-    implicit_forward(s, x, weight, bias, y);
+    finish_all(finish, y, s.images * s.outputs * s.oh() * s.ow());
+  } else if (algorithm == ConvAlgorithm::automatic && is_depthwise(s)) {
+    depthwise(s, x, weight, bias, finish, y);
+  } else {
+    Scratch<T> panels(forward_panels_size<T>(s));
+    pack_forward(s, weight, panels.data());
+    implicit_forward<T>(s, x, panels.data(), bias, finish, y);
+  }
 }
 
 CNNCORE_KERNEL(conv_transpose2d);
 template <class T>
-void conv_transpose2d(const ConvShape& s, const T* y, const T* weight, const T* bias, T* x,
-                      ConvAlgorithm algorithm) {
-  if (algorithm == ConvAlgorithm::im2col)
-    column_transpose(s, y, weight, bias, x);
-  else if (algorithm == ConvAlgorithm::automatic && is_depthwise(s))
-    depthwise_transpose(s, y, weight, bias, x);
-  else
-    implicit_transpose(s, y, weight, bias, x);
+void conv_transpose2d(const ConvShape& s, const T* y, const T* weight, const T* bias,
+                      const Finish<T>& finish, T* x, ConvAlgorithm algorithm) {
+  const bool direct = algorithm == ConvAlgorithm::automatic && is_depthwise(s);
+  if (direct || algorithm == ConvAlgorithm::im2col) {
+    (direct ? depthwise_transpose<T> : column_transpose<T>)(s, y, weight, bias, x);
+    finish_all(finish, x, s.images * s.channels * s.height * s.width);
+  } else {
+    Scratch<T> panels(transpose_panels_size<T>(s));
+    pack_transpose(s, weight, panels.data());
+    implicit_transpose<T>(s, y, panels.data(), bias, finish, x);
+  }
 }
 
 CNNCORE_KERNEL(conv2d_weight);
@@ -306,10 +340,44 @@ void conv2d_weight(const ConvShape& s, const T* x, const T* gy, T* gweight,
     correlate_weight(s, x, gy, gweight);
 }
 
-#define CNNCORE_INSTANTIATE(T)                                                             \
-  template void conv2d(const ConvShape&, const T*, const T*, const T*, T*, ConvAlgorithm); \
-  template void conv_transpose2d(const ConvShape&, const T*, const T*, const T*, T*,       \
-                                 ConvAlgorithm);                                           \
+template <class T>
+PreparedConvolution<T>::PreparedConvolution(const ConvShape& shape, Direction direction,
+                                            const T* weight, const T* bias)
+    : s_(shape), transposed_(direction == Direction::transposed), direct_(is_depthwise(shape)) {
+  const index_t weights = s_.outputs * s_.group_channels() * s_.taps();
+  if (bias != nullptr) bias_.assign(bias, bias + (transposed_ ? s_.channels : s_.outputs));
+  if (direct_) {
+    packed_.reset(new Scratch<T>(weights));
+    std::copy_n(weight, weights, packed_->data());
+  } else {
+    packed_.reset(
+        new Scratch<T>(transposed_ ? transpose_panels_size<T>(s_) : forward_panels_size<T>(s_)));
+    (transposed_ ? pack_transpose<T> : pack_forward<T>)(s_, weight, packed_->data());
+  }
+}
+
+template <class T>
+void PreparedConvolution<T>::run(const T* from, const Finish<T>& finish, T* to) const {
+  const T* const bias = bias_.empty() ? nullptr : bias_.data();
+  if (!direct_) {
+    (transposed_ ? implicit_transpose<T> : implicit_forward<T>)(s_, from, packed_->data(), bias,
+                                                                finish, to);
+  } else if (transposed_) {
+    depthwise_transpose<T>(s_, from, packed_->data(), bias, to);
+    finish_all(finish, to, s_.images * s_.channels * s_.height * s_.width);
+  } else {
+    depthwise<T>(s_, from, packed_->data(), bias, finish, to);
+  }
+}
+
+template class PreparedConvolution<float>;
+template class PreparedConvolution<double>;
+
+#define CNNCORE_INSTANTIATE(T)                                                                     \
+  template void conv2d(const ConvShape&, const T*, const T*, const T*, const Finish<T>&, T*,       \
+                       ConvAlgorithm);                                                             \
+  template void conv_transpose2d(const ConvShape&, const T*, const T*, const T*, const Finish<T>&, \
+                                 T*, ConvAlgorithm);                                               \
   template void conv2d_weight(const ConvShape&, const T*, const T*, T*, ConvAlgorithm)
 CNNCORE_INSTANTIATE(float);
 CNNCORE_INSTANTIATE(double);

@@ -100,28 +100,47 @@ void copy_apart(const T* __restrict from, index_t count, T* __restrict to, index
   }
 }
 
-// Writes a panel's tile (pixels x lanes) to the target's planes, adding the bias.
+// Finishes `count` results that lie `step` apart in the target but side by side in `line`.
+template <class T>
+void finish_line(const Finish<T>& finish, index_t offset, index_t step, T* line, index_t count) {
+  if (finish.residual != nullptr)
+    for (index_t i = 0; i < count; ++i) line[i] += finish.residual[offset + step * i];
+  finish_run<T>(finish, nullptr, line, count);
+}
+
+// Writes a panel's tile (pixels x lanes) to the target's planes, adding the bias, and finishes it.
 template <class T>
 void write_panel(const TileKernels<T>& kernels, const Correlation<T>& job,
                  const PixelBlocks::Block& block, const T* tile, index_t lanes, index_t column,
                  index_t columns, T* line) {
   const T* const bias = job.bias != nullptr ? job.bias + column : nullptr;
+  const Finish<T>& finish = job.finish;
   const bool whole_rows = job.target_column_stride == 1 && job.target_row_stride == job.grid_w;
   const index_t runs = whole_rows ? 1 : block.rows;
   const index_t run = block.rows * job.grid_w / max_of(1, runs);
   for (index_t n = 0; n < block.images; ++n) {
-    T* const image = job.target + (block.image + n) * job.target_image_stride +
-                     column * job.target_channel_stride + block.row * job.target_row_stride;
+    const index_t image = (block.image + n) * job.target_image_stride +
+                          column * job.target_channel_stride + block.row * job.target_row_stride;
     for (index_t u = 0; u < runs; ++u, tile += run * lanes) {
-      T* const to = image + u * job.target_row_stride;
+      const index_t offset = image + u * job.target_row_stride;
+      T* const to = job.target + offset;
       if (job.target_column_stride == 1) {
         kernels.transpose(tile, lanes, run, columns, to, job.target_channel_stride, bias);
+        for (index_t m = 0; m < columns && finish.needed(); ++m) {
+          const index_t plane = m * job.target_channel_stride;
+          finish_run(finish,
+                     finish.residual != nullptr ? finish.residual + offset + plane : nullptr,
+                     to + plane, run);
+        }
         continue;
       }
       kernels.transpose(tile, lanes, run, columns, line, run, bias);
-      for (index_t m = 0; m < columns; ++m)
-        copy_apart(line + m * run, run, to + m * job.target_channel_stride,
-                   job.target_column_stride);
+      for (index_t m = 0; m < columns; ++m) {
+        const index_t plane = m * job.target_channel_stride;
+        if (finish.needed())
+          finish_line(finish, offset + plane, job.target_column_stride, line + m * run, run);
+        copy_apart(line + m * run, run, to + plane, job.target_column_stride);
+      }
     }
   }
 }

@@ -3,6 +3,7 @@
 
 #include <vector>
 
+#include "cpu/finish.h"
 #include "cpu/planes.h"
 #include "cpu/tile.h"
 
@@ -10,7 +11,7 @@ namespace cnncore {
 
 // target[n, m, u, v] = bias[m] + sum over c, i, j of
 //     weight[(c, i, j), m] * source[n, c, u * h.step + h.shift[i], v * w.step + w.shift[j]]
-// for u < grid_h, v < grid_w; coordinates outside the source plane read zero.
+// for u < grid_h, v < grid_w; coordinates outside the source plane read zero. Then `finish`.
 template <class T>
 struct Correlation {
   Planes<T> source;
@@ -19,7 +20,8 @@ struct Correlation {
   index_t grid_h, grid_w;
   const T* panels;  // packed weights: rows (c, i, j), `outputs` columns
   index_t outputs;
-  const T* bias;  // may be null
+  const T* bias;     // may be null
+  Finish<T> finish;  // its residual begins where the target does
   T* target;
   index_t target_image_stride, target_channel_stride, target_row_stride, target_column_stride;
 

@@ -1,5 +1,6 @@
-// Convolutions with one or two channels a group (depthwise): plain loops over rows, since such a
-// layer has too few products per pixel for a matrix kernel.
+// The gradients of convolutions with one or two channels a group (depthwise): plain loops over
+// rows, since such a layer has too few products per pixel for a matrix kernel. Forwards:
+// depthwise.h.
 #pragma once
 
 #include "cnncore/geometry.h"
@@ -17,7 +18,6 @@ struct DirectPlanes {
 template <class T>
 struct DirectKernels {
   using Run = void (*)(const DirectPlanes<T>& planes, const T* from, const T* with, T* to);
-  Run forward;    // y += weight * x:       from x, with weight, to y
   Run transpose;  // gx += weightᵀ * gy:    from gy, with weight, to gx
   Run weight;     // gweight += x * gy:     from x, with gy, to gweight
 };

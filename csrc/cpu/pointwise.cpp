@@ -3,6 +3,7 @@
 #include "cnncore/registry.h"
 #include "cnncore/threads.h"
 #include "cpu/dispatch_isa.h"
+#include "cpu/finish.h"
 
 namespace cnncore {
 
@@ -25,6 +26,15 @@ void pointwise(ArrayView<const T> x, Activation kind, const double (&params)[2],
   });
 }
 
+template <class T>
+void finish_all(const Finish<T>& finish, T* y, index_t n) {
+  if (!finish.needed()) return;
+  parallel_for(n, grain_for(1), [&](index_t begin, index_t end) {
+    finish_run(finish, finish.residual == nullptr ? nullptr : finish.residual + begin, y + begin,
+               end - begin);
+  });
+}
+
 CNNCORE_KERNEL(ufunc);
 template <class T>
 void binary(Binary kind, ArrayView<const T> a, ArrayView<const T> b, ArrayView<T> y) {
@@ -40,6 +50,7 @@ void binary(Binary kind, ArrayView<const T> a, ArrayView<const T> b, ArrayView<T
 #define CNNCORE_INSTANTIATE(T)                                                      \
   template void pointwise(ArrayView<const T>, Activation, const double (&)[2], int, \
                           ArrayView<const T>, ArrayView<T>);                        \
+  template void finish_all(const Finish<T>&, T*, index_t);                          \
   template void binary(Binary, ArrayView<const T>, ArrayView<const T>, ArrayView<T>);
 CNNCORE_INSTANTIATE(float)
 CNNCORE_INSTANTIATE(double)

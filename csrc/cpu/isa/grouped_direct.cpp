@@ -40,23 +40,6 @@ CNNCORE_HD T dot(const T* a, const T* b, index_t count, index_t b_step) {
 }
 
 template <class T>
-void forward(const DirectPlanes<T>& p, const T* x, const T* weight, T* y) {
-  const index_t step = p.window.w.stride;
-  for_each_run(p, [&](index_t tap, index_t output, index_t count, index_t pixel) {
-    const T w = weight[tap];
-    const T* __restrict from = x + pixel;
-    T* __restrict to = y + output;
-    if (step == 1) {
-      for (index_t j = 0; j < count; ++j) to[j] += w * from[j];
-    } else if (step == 2) {
-      for (index_t j = 0; j < count; ++j) to[j] += w * from[2 * j];
-    } else {
-      for (index_t j = 0; j < count; ++j) to[j] += w * from[step * j];
-    }
-  });
-}
-
-template <class T>
 void transpose(const DirectPlanes<T>& p, const T* gy, const T* weight, T* gx) {
   const index_t step = p.window.w.stride;
   for_each_run(p, [&](index_t tap, index_t output, index_t count, index_t pixel) {
@@ -81,11 +64,11 @@ void weight_gradient(const DirectPlanes<T>& p, const T* x, const T* gy, T* gweig
 }  // namespace
 
 DirectKernels<float> direct_kernels_f32() {
-  return {&forward<float>, &transpose<float>, &weight_gradient<float>};
+  return {&transpose<float>, &weight_gradient<float>};
 }
 
 DirectKernels<double> direct_kernels_f64() {
-  return {&forward<double>, &transpose<double>, &weight_gradient<double>};
+  return {&transpose<double>, &weight_gradient<double>};
 }
 
 }  // namespace CNNCORE_ISA_NAMESPACE

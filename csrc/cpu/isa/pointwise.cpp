@@ -18,6 +18,22 @@ void activation_loop(const T* __restrict x, const T* __restrict scale, T* __rest
 template <class T>
 using ActivationLoop = void (*)(const T*, const T*, T*, index_t, T, T);
 
+struct Same {
+  template <int order, class T>
+  CNNCORE_HD static T at(T x, T, T) {
+    return x;
+  }
+};
+
+template <class F, class T>
+void finish_with(T p, T q, const T* __restrict residual, T* __restrict y, index_t n) {
+  if (residual == nullptr) {
+    for (index_t i = 0; i < n; ++i) y[i] = F::template at<0>(y[i], p, q);
+  } else {
+    for (index_t i = 0; i < n; ++i) y[i] = F::template at<0>(y[i] + residual[i], p, q);
+  }
+}
+
 struct Add {
   template <class T>
   CNNCORE_HD static T of(T a, T b) {
@@ -77,6 +93,18 @@ void pointwise_loop(int kind, int order, const T* x, const T* scale, T* y, index
   loops[kind][order](x, scale, y, n, p, q);
 }
 
+// See cpu/finish.h; activation -1 is none.
+template <class T>
+void finish_loop(int activation, T p, T q, const T* residual, T* y, index_t n) {
+  using Loop = void (*)(T, T, const T*, T*, index_t);
+  static constexpr Loop loops[] = {finish_with<Same, T>,
+#define CNNCORE_FINISH(name, type, parameters) finish_with<type, T>,
+                                   CNNCORE_ACTIVATIONS(CNNCORE_FINISH)
+#undef CNNCORE_FINISH
+  };
+  loops[activation + 1](p, q, residual, y, n);
+}
+
 template <class T>
 void binary_loop(int kind, const T* a, bool a_single, const T* b, bool b_single, T* y, index_t n) {
   using Loop = void (*)(const T*, bool, const T*, bool, T*, index_t);
@@ -88,6 +116,7 @@ void binary_loop(int kind, const T* a, bool a_single, const T* b, bool b_single,
 
 #define CNNCORE_INSTANTIATE(T)                                                   \
   template void pointwise_loop(int, int, const T*, const T*, T*, index_t, T, T); \
+  template void finish_loop(int, T, T, const T*, T*, index_t);                   \
   template void binary_loop(int, const T*, bool, const T*, bool, T*, index_t);
 CNNCORE_INSTANTIATE(float)
 CNNCORE_INSTANTIATE(double)

@@ -40,6 +40,7 @@ class Scratch {
 
   T* data() const { return static_cast<T*>(block_->data); }
   T& operator[](index_t i) const { return data()[i]; }
+  std::size_t bytes() const { return block_->capacity; }
 
  private:
   Block* block_;
