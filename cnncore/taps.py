@@ -188,7 +188,13 @@ def source_positions(
 
 
 def linear(size: int, length: int, align_corners: bool = False, scale: float | None = None) -> Taps:
-    """Bilinear interpolation along one axis; outside the pixel centres the edge pixel continues."""
+    """Bilinear interpolation along one axis; outside the pixel centres the edge pixel continues.
+
+    An axis that keeps its length is copied, whatever the scale factor: PyTorch's rule (for this
+    mode; its bicubic resamples by the factor).
+    """
+    if length == size:
+        scale = None
     position = source_positions(size, length, align_corners, scale)[None, :, None]
     return linear_samples(size, position, np.ones(position.shape, bool), np.ones((1, 1, 1)))
 

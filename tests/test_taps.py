@@ -127,7 +127,9 @@ def test_linear(size, length, align_corners, scale):
     found = taps.linear(size, length, align_corners, scale)
     check_form(found)
     for p in range(length):
-        if align_corners:
+        if size == length:  # copied, whatever the factor says (PyTorch's rule)
+            position = p
+        elif align_corners:
             position = p * (size - 1) / (length - 1) if length > 1 else 0.0
         else:
             position = (p + 0.5) * (1 / scale if scale else size / length) - 0.5
