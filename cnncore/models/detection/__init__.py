@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from cnncore.models.detection.centerface import CenterFace, Faces
 from cnncore.models.detection.mask_rcnn import (
     SMALL,
     MaskRcnn,
@@ -14,6 +15,8 @@ from cnncore.models.detection.rpn import RegionProposalNetwork, RpnOutputs, RpnS
 
 __all__ = [
     "SMALL",
+    "CenterFace",
+    "Faces",
     "MaskRcnn",
     "MaskRcnnSettings",
     "Outputs",
