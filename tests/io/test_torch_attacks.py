@@ -11,6 +11,7 @@ import os
 import pickle
 import struct
 import tarfile
+import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -298,6 +299,12 @@ def test_stretches_of_storages() -> None:
         stored = storage("Float", "0", 12, ("v", *view))
         value = {"w": tensor(stored, 0, (0,), (1,))}
         refused(with_pickle("legacy", value), "stretch", FileFormatError)
+    kind = Global("torch.storage", "UntypedStorage")
+    odd = Persistent(("storage", kind, "0", "cpu", 48, ("v", 1, 8)))
+    arguments = (odd, 0, (2,), (1,), False, ORDERED, Global("torch", "float32"))
+    value = {"w": Call(Global("torch._utils", "_rebuild_tensor_v3"), arguments)}
+    made = Specimen("legacy", dump(value), {"0": (48, bytes(48))})
+    refused(made.bytes(), "between two elements", FileFormatError)
     stored = storage("Float", "0", 12, ("v", 4, 4))
     refused(with_pickle("legacy", {"w": tensor(stored, 0, (5,), (1,))}), "reaches", FileFormatError)
 
@@ -339,6 +346,7 @@ DEEP = 50_000
         (b"q\x00", "remembers nothing"),
         (b"(" * DEEP, "ends with 0 values"),
         (b"NN", "ends with 2 values"),
+        (b"N(N", "ends with 1 values"),  # and a mark
         (b"", "ends with 0 values"),
         (b"t", "a mark that is not there"),
         (b"N(\x86", "a value that is not there"),  # below the mark
@@ -362,6 +370,19 @@ DEEP = 50_000
 )
 def test_abuse_of_stack_memo_and_sizes(code: bytes, message: str) -> None:
     refused(with_pickle("zip", Raw(code)), message, FileFormatError)
+
+
+def test_a_text_of_gigabytes_is_not_made_room_for(tmp_path: Path) -> None:
+    """A file on the disk, unlike one in memory, allocates what it is asked for before it reads."""
+    path = tmp_path / "weights.pt"
+    path.write_bytes(b"\x80\x02X\xff\xff\xff\x7fabc")
+    tracemalloc.start()
+    try:
+        with pytest.raises(FileFormatError, match="bytes too early"):
+            cnncore.io.load(path)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_thousand_laughs() -> None:
@@ -395,6 +416,11 @@ def test_the_layouts_that_pytorch_once_read_without_care() -> None:
 def test_zip_bombs() -> None:
     refused(zip_archive(FILES, zipfile.ZIP_DEFLATED), "compressed entry 'a/data.pkl'")
     refused(zip_archive(FILES | {"a/x": bytes(10**7)}, zipfile.ZIP_DEFLATED), "compressed")
+    # Compressed, although it does not say so by its sizes.
+    content = bytearray(zip_archive(FILES))
+    for at in (8, content.index(b"PK\x01\x02") + 10):
+        content[at] = zipfile.ZIP_DEFLATED
+    refused(bytes(content), "compressed")
     # Stored entries that lie over one another: a thousand names for the same megabyte.
     content = zip_archive({"a/data.pkl": PICKLE, "a/data/0": bytes(48), "a/data/1": bytes(10**6)})
     end = content.rindex(b"PK\x05\x06")
