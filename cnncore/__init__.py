@@ -30,6 +30,7 @@ from cnncore.kernels.native import get_num_threads, memory_stats, set_num_thread
 
 if TYPE_CHECKING:
     from cnncore import data, explain, io, models, nn, onnx, optim, testing, vision
+    from cnncore.inference import compile
     from cnncore.inspect import info, where
 
 __version__ = "0.1.0"
@@ -40,6 +41,7 @@ _LAZY = frozenset(
         "cli",
         "data",
         "explain",
+        "inference",
         "io",
         "models",
         "nn",
@@ -53,16 +55,18 @@ _LAZY = frozenset(
 )
 
 __all__ = [
-    "Tensor", "__version__", "data", "detect_anomaly", "enable_grad", "explain", "from_dlpack",
-    "get_backend", "get_num_threads", "grad", "info", "io", "kernels", "memory_stats", "models",
-    "nn", "no_grad", "onnx", "ops", "optim", "set_backend", "set_num_threads", "tensor", "testing",
-    "vision", "where",
+    "Tensor", "__version__", "compile", "data", "detect_anomaly", "enable_grad", "explain",
+    "from_dlpack", "get_backend", "get_num_threads", "grad", "info", "io", "kernels",
+    "memory_stats", "models", "nn", "no_grad", "onnx", "ops", "optim", "set_backend",
+    "set_num_threads", "tensor", "testing", "vision", "where",
 ]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
     if name in _LAZY:
         return importlib.import_module(f"cnncore.{name}")
+    if name == "compile":
+        return importlib.import_module("cnncore.inference").compile
     if name in ("info", "where"):
         return getattr(importlib.import_module("cnncore.inspect"), name)
     raise AttributeError(f"module 'cnncore' has no attribute {name!r}")

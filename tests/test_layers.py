@@ -29,6 +29,7 @@ LAYERS = {
     "data": 5.1,
     "onnx": 5.9,  # a model may be one that is read from ONNX
     "models": 6,
+    "inference": 6.5,
     "report": 7,
     "explain": 7.1,
     "testing": 7.1,
