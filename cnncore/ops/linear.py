@@ -9,8 +9,8 @@ and ``matrix`` writes the matrix out.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,8 @@ class LinearMap:
     """A linear map and its transpose: ``forward(x) = A x``, ``adjoint(y) = Aᵀ y``.
 
     ``constants`` are arrays both directions read (switches, say): they are kept for backward.
+    ``settings`` say in words what the two functions were made from: for whoever draws, explains or
+    exports the op.
     """
 
     name: str
@@ -32,11 +34,13 @@ class LinearMap:
     forward: Callable[[Array], Array]
     adjoint: Callable[[Array], Array]
     constants: tuple[Array, ...] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def T(self) -> LinearMap:  # noqa: N802
         """The pair the other way round."""
-        return LinearMap(self.adjoint_name, self.name, self.adjoint, self.forward, self.constants)
+        names, functions = (self.adjoint_name, self.name), (self.adjoint, self.forward)
+        return LinearMap(*names, *functions, self.constants, self.settings)
 
     def matrix(self, shape: tuple[int, ...], dtype: Any = np.float64) -> Array:
         """``A`` written out, ``(outputs, inputs)``: one column per input element of ``shape``."""

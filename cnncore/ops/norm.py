@@ -420,6 +420,7 @@ def _channel_mean_map(size: int, channels: int) -> LinearMap:
         lambda g: along_channels(
             g, lambda p, r, c: kernels.resample_adjoint(p, None, r, c, p.shape[0])
         ),
+        settings={"size": size},
     )
 
 

@@ -82,6 +82,7 @@ def _zero_pad_map(shape: tuple[int, ...], pads: Pads) -> LinearMap:
         "Crop",
         lambda x: move(x, padded, inner, outer),
         lambda g: move(g, shape, outer, inner),
+        settings={"pads": pads},
     )
 
 

@@ -147,7 +147,8 @@ def avg_pool2d(
         )
         for axis in (0, 1)
     )
-    return apply(resampling("AvgPool2d", rows, cols, x.shape[0]), x)
+    how = {"window": window, "count_include_pad": count_include_pad, "divisor": divisor_override}
+    return apply(resampling("AvgPool2d", rows, cols, x.shape[0], settings=how), x)
 
 
 def adaptive_avg_pool2d(x: Any, output_size: Any) -> Tensor:

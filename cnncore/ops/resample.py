@@ -7,6 +7,7 @@ switches and RoI Align are made of it too.  Where positions fall is said in ``cn
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from cnncore import kernels, taps
@@ -29,6 +30,7 @@ def resampling(
     images: int,
     image: Array = None,
     position_sensitive: bool = False,
+    settings: Mapping[str, Any] | None = None,
 ) -> LinearMap:
     """``y[r, c] = Rows_r · x[image[r], c] · Cols_rᵀ`` and its transpose; see ``kernels.resample``.
 
@@ -41,6 +43,7 @@ def resampling(
         lambda x: kernels.resample(x, image, rows, cols, position_sensitive),
         lambda y: kernels.resample_adjoint(y, image, rows, cols, images, position_sensitive),
         matrices if image is None else (image, *matrices),
+        settings or {},
     )
 
 
@@ -99,7 +102,8 @@ def interpolate(
         _matrix(mode, plane[axis], wanted[axis], bool(align_corners), scales[axis])
         for axis in (0, 1)
     )
-    return apply(resampling(f"Interpolate_{mode}", rows, cols, x.shape[0]), x)
+    how = {"mode": mode, "align_corners": bool(align_corners), "scales": scales}
+    return apply(resampling(f"Interpolate_{mode}", rows, cols, x.shape[0], settings=how), x)
 
 
 def _matrix(mode: str, size: int, length: int, align_corners: bool, scale: float | None) -> Taps:

@@ -40,7 +40,7 @@ def spread_map(narrow: Shape, wide: Shape, axes: tuple[int, ...]) -> LinearMap:
     def add_up(y: Array) -> Array:
         return kernels.reduce_sum(y, axes).reshape(narrow)
 
-    return LinearMap("Expand", "Sum", repeat, add_up)
+    return LinearMap("Expand", "Sum", repeat, add_up, settings={"axes": axes})
 
 
 def broadcast_map(narrow: Shape, wide: Shape) -> LinearMap:
@@ -164,10 +164,14 @@ def permute(x: Any, *dims: Any) -> Tensor:
     if sorted(order) != list(range(x.ndim)):
         raise ArgumentError("dims", f"each of the {x.ndim} axes once", given)
     back = tuple(order.index(i) for i in range(x.ndim))
-    return apply(
-        LinearMap("Permute", "Permute", lambda a: a.transpose(order), lambda g: g.transpose(back)),
-        x,
+    turn = LinearMap(
+        "Permute",
+        "Permute",
+        lambda a: a.transpose(order),
+        lambda g: g.transpose(back),
+        settings={"order": order},
     )
+    return apply(turn, x)
 
 
 def transpose(x: Any, dim0: int = -2, dim1: int = -1) -> Tensor:
@@ -180,7 +184,11 @@ def transpose(x: Any, dim0: int = -2, dim1: int = -1) -> Tensor:
     x = as_tensor("x", x)
     i, j = axis_index("dim0", dim0, x.ndim), axis_index("dim1", dim1, x.ndim)
     swap = LinearMap(
-        "Transpose", "Transpose", lambda a: a.swapaxes(i, j), lambda g: g.swapaxes(i, j)
+        "Transpose",
+        "Transpose",
+        lambda a: a.swapaxes(i, j),
+        lambda g: g.swapaxes(i, j),
+        settings={"axes": (i, j)},
     )
     return apply(swap, x)
 
@@ -195,7 +203,8 @@ def flip(x: Any, dims: Any) -> Tensor:
     x = as_tensor("x", x)
     axes = axes_of("dims", dims, x.ndim)
     key = tuple(slice(None, None, -1 if i in axes else None) for i in range(x.ndim))
-    return apply(LinearMap("Flip", "Flip", lambda a: a[key], lambda g: g[key]), x)
+    mirror = LinearMap("Flip", "Flip", lambda a: a[key], lambda g: g[key], settings={"axes": axes})
+    return apply(mirror, x)
 
 
 # --- selecting ------------------------------------------------------------------------------------
@@ -225,6 +234,7 @@ def getitem(x: Any, key: Any) -> Tensor:
                     "PutAdd",
                     lambda a: a[key],
                     lambda g: kernels.put_add(g, key, shape),
+                    settings={"key": key},
                 ),
                 x,
             )
@@ -238,6 +248,7 @@ def getitem(x: Any, key: Any) -> Tensor:
                 lambda a: kernels.take(a, index),
                 lambda g: kernels.put_add(g, index, shape),
                 constants,
+                {"key": index},
             ),
             x,
         )
