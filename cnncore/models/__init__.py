@@ -15,6 +15,7 @@ from typing import Any
 from cnncore import io
 from cnncore.errors import ArgumentError
 from cnncore.models.classification import VARIANTS
+from cnncore.models.convolutional import to_fully_convolutional
 from cnncore.models.detection import maskrcnn_small
 from cnncore.models.segmentation import UNet
 from cnncore.models.shapes import outline, output_shapes, state_shapes
@@ -111,4 +112,5 @@ __all__ = [
     "output_shapes",
     "save",
     "state_shapes",
+    "to_fully_convolutional",
 ]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,19 @@ from cnncore.nn import Module, shapes_only
 from cnncore.nn.shapes import hollow
 
 Shape = tuple[int, ...]
+
+
+@contextlib.contextmanager
+def shapes_of(model: Module) -> Iterator[None]:
+    """Run ``model`` for its shapes inside a ``with`` block: in evaluation, changing nothing."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()  # batch norm would update its statistics
+    try:
+        with shapes_only(), no_grad():
+            yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
 
 
 def outline(name: str, **settings: Any) -> Module:
@@ -35,7 +49,7 @@ def state_shapes(model: Module) -> dict[str, Shape]:
 def output_shapes(model: Module, input_shape: Sequence[int]) -> dict[str, Shape]:
     """The shape that each module gives, by name in the order of their ends; "" is the network.
 
-    Nothing is computed; ``model`` may be an outline or a network with weights.  A module that runs
+    Nothing is computed or changed; ``model`` may be an outline or a network with weights.  A module that runs
     several times is listed with its last result.
 
     >>> shapes = output_shapes(outline("resnet18"), (1, 3, 224, 224))
@@ -50,6 +64,6 @@ def output_shapes(model: Module, input_shape: Sequence[int]) -> dict[str, Shape]
         if event.kind == "leave_module" and isinstance(result, Tensor):
             shapes[names[id(event.subject)]] = result.shape
 
-    with shapes_only(), no_grad(), observe(note):
+    with shapes_of(model), observe(note):
         model(Tensor(hollow(input_shape, np.float32)))
     return shapes
