@@ -49,7 +49,7 @@ def state_shapes(model: Module) -> dict[str, Shape]:
 def output_shapes(model: Module, input_shape: Sequence[int]) -> dict[str, Shape]:
     """The shape that each module gives, by name in the order of their ends; "" is the network.
 
-    Nothing is computed or changed; ``model`` may be an outline or a network with weights.  A module that runs
+    Nothing is computed or changed; ``model`` may be an outline or have weights.  A module that runs
     several times is listed with its last result.
 
     >>> shapes = output_shapes(outline("resnet18"), (1, 3, 224, 224))
