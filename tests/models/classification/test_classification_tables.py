@@ -17,13 +17,16 @@ from cnncore.models.classification.resnet_v2 import keras_name
 from cnncore.models.shapes import shapes_of
 from cnncore.nn.shapes import hollow
 
-NAMES = """
-lenet5 alexnet alexnet_two_tower zfnet googlenet vgg11 vgg11_bn vgg13 vgg13_bn vgg16 vgg16_bn vgg19
-vgg19_bn resnet18 resnet34 resnet50 resnet101 resnet152 resnet50_v2 resnet101_v2 bn_inception
-inception_v3 inception_v4 inception_resnet_v2 xception mobilenet_v1 mobilenet_v2 nasnet_mobile
-se_resnet50 efficientnet_b0 efficientnet_b1 efficientnet_b2 efficientnet_b3 efficientnet_b4
-efficientnet_b5 efficientnet_b6 efficientnet_b7 efficientnet_lite0
-""".split()
+NAMES = [
+    *("lenet5", "alexnet", "alexnet_two_tower", "zfnet", "googlenet"),
+    *("vgg11", "vgg11_bn", "vgg13", "vgg13_bn", "vgg16", "vgg16_bn", "vgg19", "vgg19_bn"),
+    *("resnet18", "resnet34", "resnet50", "resnet101", "resnet152"),
+    *("resnet50_v2", "resnet101_v2", "se_resnet50"),
+    *("bn_inception", "inception_v3", "inception_v4", "inception_resnet_v2", "xception"),
+    *("mobilenet_v1", "mobilenet_v2", "nasnet_mobile"),
+    *(f"efficientnet_b{number}" for number in range(8)),
+    "efficientnet_lite0",
+]
 
 # Trainable parameters, elements of running means and variances, billions of multiply-adds of
 # convolutions and dense layers at the variant's input size, the map that the last pooling or
@@ -186,12 +189,15 @@ INSIDE = {
                           "pool2": (256, 13, 13), "conv4": (384, 13, 13), "pool5": (256, 6, 6)},
     "zfnet": {"conv1": (96, 110, 110), "pool1": (96, 55, 55), "conv2": (256, 26, 26),
               "pool2": (256, 13, 13), "conv5": (256, 13, 13), "pool5": (256, 6, 6)},
-    "googlenet": {"conv3": (192, 56, 56), "inception3a": (256, 28, 28), "inception3b": (480, 28, 28),
+    "googlenet": {"conv3": (192, 56, 56), "inception3a": (256, 28, 28),
+                  "inception3b": (480, 28, 28),
                   "inception4a": (512, 14, 14), "inception4d": (528, 14, 14),
-                  "inception4e": (832, 14, 14), "maxpool4": (832, 7, 7), "inception5b": (1024, 7, 7)},
+                  "inception4e": (832, 14, 14), "maxpool4": (832, 7, 7),
+                  "inception5b": (1024, 7, 7)},
     "inception_v3": {"Conv2d_1a_3x3": (32, 149, 149), "Conv2d_2b_3x3": (64, 147, 147),
                      "Conv2d_4a_3x3": (192, 71, 71), "Mixed_5b": (256, 35, 35),
-                     "Mixed_5d": (288, 35, 35), "Mixed_6e": (768, 17, 17), "Mixed_7a": (1280, 8, 8)},
+                     "Mixed_5d": (288, 35, 35), "Mixed_6e": (768, 17, 17),
+                     "Mixed_7a": (1280, 8, 8)},
     "inception_v4": {"features.3": (160, 73, 73), "features.4": (192, 71, 71),
                      "features.5": (384, 35, 35), "features.10": (1024, 17, 17),
                      "features.18": (1536, 8, 8)},
@@ -205,8 +211,9 @@ INSIDE = {
                       "reduction_cell_1": (704, 7, 7), "cell_15": (1056, 7, 7)},
     "resnet50_v2": {"conv1_conv": (64, 112, 112), "conv2_block3": (256, 28, 28),
                     "conv3_block4": (512, 14, 14), "conv4_block6": (1024, 7, 7)},
-    "mobilenet_v1": {"blocks.0": (64, 112, 112), "blocks.1": (128, 56, 56), "blocks.2": (256, 28, 28),
-                     "blocks.3": (512, 14, 14), "blocks.4": (1024, 7, 7)},
+    "mobilenet_v1": {"blocks.0": (64, 112, 112), "blocks.1": (128, 56, 56),
+                     "blocks.2": (256, 28, 28), "blocks.3": (512, 14, 14),
+                     "blocks.4": (1024, 7, 7)},
     "efficientnet_b0": {"features.1": (16, 112, 112), "features.2": (24, 56, 56),
                         "features.3": (40, 28, 28), "features.4": (80, 14, 14),
                         "features.5": (112, 14, 14), "features.6": (192, 7, 7)},
