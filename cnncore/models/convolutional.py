@@ -13,9 +13,9 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 
-from cnncore.autograd import Event, Tensor, observe
+from cnncore.autograd import Event, observe
 from cnncore.errors import ArgumentError, CnncoreError
-from cnncore.models.shapes import shapes_of
+from cnncore.models.shapes import blank, shapes_of
 from cnncore.nn import (
     AdaptiveAvgPool2d,
     AvgPool2d,
@@ -27,7 +27,7 @@ from cnncore.nn import (
     Parameter,
     shapes_only,
 )
-from cnncore.nn.shapes import hollow
+from cnncore.nn.shapes import is_hollow
 
 Shape = tuple[int, ...]
 
@@ -42,7 +42,8 @@ def to_fully_convolutional(model: Module, input_shape: Sequence[int]) -> Module:
 
     The scores equal the classifier's on each window exactly where nothing inside the network is
     padded, and approximately elsewhere: at the window's edge the classifier sees zeros where the
-    map sees the image.
+    map sees the image.  (A window that is larger than what its network reads, because some layer
+    rounds down, gives more scores than windows fit: the map uses every pixel.)
 
     Errors: ``ArgumentError`` for a network that flattens or multiplies outside of modules.
 
@@ -53,14 +54,16 @@ def to_fully_convolutional(model: Module, input_shape: Sequence[int]) -> Module:
     (1, 10, 9, 3)
     """
     plan = _watch(model, input_shape)
-    result = copy.deepcopy(model)
+    # NumPy would give hollow parameters memory.
+    shared = [p.data for p in model.parameters() if is_hollow(p.data)]
+    result = copy.deepcopy(model, {id(array): array for array in shared})
     modules = dict(result.named_modules())
     for name, (given, made) in plan.items():
         parent, _, attribute = name.rpartition(".")
         setattr(modules[parent], attribute, _replacement(name, modules[name], given, made))
     try:
         with shapes_of(result):
-            shape = result(Tensor(hollow((1, *input_shape)))).shape
+            shape = result(blank(result, (1, *input_shape))).shape
     except CnncoreError as error:
         raise _refusal(f"one that does more: {error}") from error
     if len(shape) != 4 or shape[2:] != (1, 1):
@@ -95,7 +98,7 @@ def _watch(model: Module, input_shape: Sequence[int]) -> dict[str, tuple[Shape, 
         plan[names[id(module)]] = given, made
 
     with shapes_of(model), observe(note):
-        model(Tensor(hollow((1, *input_shape))))
+        model(blank(model, (1, *input_shape)))
     return plan
 
 

@@ -28,6 +28,12 @@ def shapes_of(model: Module) -> Iterator[None]:
             module.training = mode
 
 
+def blank(model: Module, shape: Sequence[int]) -> Tensor:
+    """A hollow image of the type that the network computes in."""
+    kinds = (parameter.dtype for parameter in model.parameters())
+    return Tensor(hollow(shape, next(kinds, np.dtype(np.float32))))
+
+
 def outline(name: str, **settings: Any) -> Module:
     """A network by name whose parameters have shapes and take no memory; in evaluation mode.
 
@@ -65,5 +71,5 @@ def output_shapes(model: Module, input_shape: Sequence[int]) -> dict[str, Shape]
             shapes[names[id(event.subject)]] = result.shape
 
     with shapes_of(model), observe(note):
-        model(Tensor(hollow(input_shape, np.float32)))
+        model(blank(model, input_shape))
     return shapes
