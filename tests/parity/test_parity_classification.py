@@ -110,8 +110,9 @@ def test_logits_agree_with_keras(name, monkeypatch):
     keras = imported("keras")
     if keras is None:
         pytest.skip("keras is not installed")
-    # Its batch norm would compute in float32 whatever the policy says.
-    monkeypatch.setattr("keras.src.backend.result_type", lambda *types: "float64")
+    # Its batch norm and its means would compute in float32 whatever the policy says.
+    for place in ("keras.src.backend", "keras.src.backend.common.dtypes"):
+        monkeypatch.setattr(f"{place}.result_type", lambda *types: "float64")
     keras.config.set_floatx("float64")
     keras.config.set_dtype_policy("float64")
     constructor = {"resnet50_v2": "ResNet50V2", "resnet101_v2": "ResNet101V2"}[name]
