@@ -27,9 +27,9 @@ LAYERS = {
     "io": 4.2,
     "vision": 5,
     "data": 5.1,
-    "onnx": 5.9,  # a model may be one that is read from ONNX
+    "inference": 5.8,
+    "onnx": 5.9,  # export starts from inference's trace, and a model may be read from ONNX
     "models": 6,
-    "inference": 6.5,
     "report": 7,
     "explain": 7.1,
     "testing": 7.1,

@@ -9,12 +9,14 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
+from cnncore.onnx.exporter import ExportError, export, to_proto
 from cnncore.onnx.graph import ModelError
 from cnncore.onnx.model import OnnxModel, load
 from cnncore.onnx.node import NodeError
 from cnncore.onnx.registry import UnsupportedOperator
 
 __all__ = [
+    "ExportError",
     "ModelError",
     "NodeError",
     "OnnxModel",
@@ -22,6 +24,7 @@ __all__ = [
     "backend",
     "export",
     "load",
+    "to_proto",
 ]
 
 

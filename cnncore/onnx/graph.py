@@ -269,3 +269,37 @@ def _dense(onnx: Any, sparse: Any, folder: Path | None) -> Array:
     else:
         dense[tuple(index.T)] = values
     return dense
+
+
+# --- and back -------------------------------------------------------------------------------------
+
+
+def to_proto(graph: Graph, weights: dict[str, Array]) -> Any:
+    """The graph as an ``onnx.ModelProto`` with these weights as initialisers."""
+    onnx = require("onnx", "onnx")
+    helper = onnx.helper
+    functions = list(next((n.functions for n in graph.nodes if n.functions), {}).values())
+    body = helper.make_graph(
+        [node.proto for node in graph.nodes],
+        graph.name or "cnncore",
+        [_declared(helper, v) for v in graph.inputs],
+        [_declared(helper, v) for v in graph.outputs],
+        [onnx.numpy_helper.from_array(array, name) for name, array in weights.items()],
+    )
+    imports = [helper.make_opsetid(domain, version) for domain, version in graph.opsets.items()]
+    model = helper.make_model(
+        body, producer_name="cnncore", opset_imports=imports, functions=functions
+    )
+    if any(v.dtype is None for v in graph.outputs):
+        model = onnx.shape_inference.infer_shapes(model)
+    if graph.opsets[""] <= 21:  # what older runtimes read
+        model.ir_version = 10
+    onnx.checker.check_model(model)
+    return model
+
+
+def _declared(helper: Any, value: Value) -> Any:
+    if value.dtype is None:
+        return helper.make_empty_tensor_value_info(value.name)
+    kind = helper.np_dtype_to_tensor_dtype(np.dtype(value.dtype))
+    return helper.make_tensor_value_info(value.name, kind, value.shape)

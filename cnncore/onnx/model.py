@@ -68,6 +68,7 @@ class OnnxModel(Module):
             self._constants[name] = Tensor(array)  # bfloat16, strings: no part of a state
             return
         self._held[name] = (module, attribute)
+        self.graph.weights[name] = vars(module)[attribute].data  # one copy is enough
 
     def _free_name(self, spec: NodeSpec) -> str:
         """An attribute name for a node: its own, or its type and place; always another."""
@@ -75,6 +76,11 @@ class OnnxModel(Module):
         while hasattr(self, name):
             name += "_"
         return name
+
+    def weights(self) -> dict[str, Array]:
+        """The arrays of all initialisers as they are now, by ONNX name."""
+        tensors = {name: self.weight(name) for name in self.graph.weights}
+        return {name: t.numpy() for name, t in tensors.items() if t is not None}
 
     def weight(self, name: str) -> Tensor | None:
         """The tensor of an initialiser, by its ONNX name."""
