@@ -38,11 +38,11 @@ def _parser() -> argparse.ArgumentParser:
     _training_options(demo)
     demo.set_defaults(run=_demo)
 
-    train = commands.add_parser("train", help="train one of the networks on scenes")
-    train.add_argument("name", help="unet or maskrcnn_small")
+    train = commands.add_parser("train", help="train one of the small networks")
+    train.add_argument("name", help="lenet5, maskrcnn_small, resnet_fashion or unet")
     train.add_argument("--output", type=Path, help="folder of the checkpoint (default: runs/NAME)")
     train.add_argument("--split", default="test", help="split to score on: validation or test")
-    train.add_argument("--scenes", type=int, default=300, help="scenes to score on")
+    train.add_argument("--scenes", type=int, help="scenes or pictures to score on")
     _training_options(train)
     train.set_defaults(run=_train)
 
@@ -90,7 +90,7 @@ def _demo(options: argparse.Namespace) -> int:
 
 
 def _train(options: argparse.Namespace) -> int:
-    from cnncore.train import fit, held_out, make_task
+    from cnncore.train import fit, make_task
 
     task = make_task(options.name, steps=options.steps, seed=options.seed)
     folder = options.output or Path("runs") / options.name
@@ -100,10 +100,11 @@ def _train(options: argparse.Namespace) -> int:
     history = fit(
         task.model, task.loss, task.batches, task.recipe, checkpoint, progress=not options.quiet
     )
-    samples = held_out(options.split, options.scenes)
+    count = task.held_out_count if options.scenes is None else options.scenes
+    samples = task.held_out(options.split, count)
     _, scores = task.evaluate(samples)
     print(
-        f"{len(samples)} {options.split} scenes after {history.steps} steps "
+        f"{len(samples)} {options.split} {task.noun} after {history.steps} steps "
         f"({sum(history.seconds):.0f} s):"
     )
     for name in [*task.headline, *(n for n in scores if n not in task.headline)]:

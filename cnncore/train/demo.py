@@ -23,7 +23,8 @@ from cnncore.io import atomic_write
 from cnncore.report import Picture, Report
 from cnncore.train.loop import History, fit, total_loss
 from cnncore.train.plots import draw_class_scores, draw_losses, prediction_sheet, shown
-from cnncore.train.tasks import Task, held_out, images_of, make_task
+from cnncore.train.registry import make_task
+from cnncore.train.tasks import Task, held_out, images_of
 from cnncore.vision import box_iou
 from cnncore.vision.metrics import Objects, coco_class_ap
 

@@ -1,4 +1,6 @@
-"""What can be trained on scenes: a model, its loss on a batch, its score on held-out scenes.
+"""What can be trained: a model, its loss on a batch, its score on samples that it has not seen.
+
+Here are the tasks on scenes; classifiers are in ``classification.py``.
 
 Letters: ``N C H W`` images, ``K`` classes.
 """
@@ -6,15 +8,14 @@ Letters: ``N C H W`` images, ``K`` classes.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from cnncore import models, ops
 from cnncore.autograd import Tensor, no_grad
-from cnncore.data import Loader, Sample, Scenes
-from cnncore.errors import ArgumentError
+from cnncore.data import Dataset, Loader, Sample, Scenes
 from cnncore.nn import init
 from cnncore.train.loop import LossTerms, Recipe, Rng
 from cnncore.vision.metrics import (
@@ -30,6 +31,17 @@ TRAIN_SCENES = 100_000  # scenes are made when they are drawn; this many differ
 EVALUATION_BATCH = 16
 
 
+def training_scenes(seed: int) -> Dataset[Sample]:
+    """The scenes to train on."""
+    return Scenes("train", TRAIN_SCENES, seed=seed)
+
+
+def held_out(split: str, count: int) -> list[Sample]:
+    """The first ``count`` scenes of a split, always the same."""
+    scenes = Scenes(split, count, seed=0)
+    return [scenes[index] for index in range(count)]
+
+
 @dataclass(frozen=True)
 class Task:
     """A model on a data set, ready for ``train.fit``."""
@@ -38,20 +50,22 @@ class Task:
     model: Any  # a Module; what else it offers (backbone, decode) is the task's business
     recipe: Recipe
     loss: Callable[[Any, Rng, float], LossTerms]
-    predict: Callable[[Sequence[Sample]], list[Any]]
-    score: Callable[[Sequence[Any], Sequence[Sample]], dict[str, float]]
+    predict: Callable[[Sequence[Any]], list[Any]]
+    score: Callable[[Sequence[Any], Sequence[Any]], dict[str, float]]
     headline: tuple[str, ...]  # the scores to print first
+    training_set: Callable[[int], Dataset[Any]] = training_scenes  # from the recipe's seed
+    held_out: Callable[[str, int], list[Any]] = held_out  # of a split, so many
+    held_out_count: int = 300
+    noun: str = "scenes"
 
-    def batches(self, step: int) -> Iterator[list[Sample]]:
+    def batches(self, step: int) -> Iterator[list[Any]]:
         """Training batches from a step on, prepared by a background thread."""
-        scenes = Scenes("train", TRAIN_SCENES, seed=self.recipe.seed)
-        loader = Loader(
-            scenes, self.recipe.batch_size, seed=self.recipe.seed, drop_last=True, prefetch=4
-        )
+        samples, seed = self.training_set(self.recipe.seed), self.recipe.seed
+        loader = Loader(samples, self.recipe.batch_size, seed=seed, drop_last=True, prefetch=4)
         epoch, within = divmod(step, len(loader))
         return (batch for _, _, batch in loader.forever(epoch, within))
 
-    def evaluate(self, samples: Sequence[Sample]) -> tuple[list[Any], dict[str, float]]:
+    def evaluate(self, samples: Sequence[Any]) -> tuple[list[Any], dict[str, float]]:
         """Predictions and scores on samples that training has not seen."""
         self.model.eval()
         predictions: list[Any] = []
@@ -59,12 +73,6 @@ class Task:
             for start in range(0, len(samples), EVALUATION_BATCH):
                 predictions += self.predict(samples[start : start + EVALUATION_BATCH])
         return predictions, self.score(predictions, samples)
-
-
-def held_out(split: str, count: int) -> list[Sample]:
-    """The first ``count`` scenes of a split, always the same."""
-    scenes = Scenes(split, count, seed=0)
-    return [scenes[index] for index in range(count)]
 
 
 def images_of(samples: Sequence[Sample]) -> Tensor:
@@ -129,18 +137,3 @@ def segmentation_task(recipe: Recipe) -> Task:
         return scores | {f"IoU {k - 1}": float(per_class[k]) for k in range(1, 11)}
 
     return Task("unet", model, recipe, loss, predict, score, ("mean IoU",))
-
-
-# What `cnncore train NAME` knows, with the recipe of a few minutes on two cores.
-TASKS: dict[str, tuple[Callable[[Recipe], Task], Recipe]] = {
-    "maskrcnn_small": (detection_task, Recipe(steps=2000)),
-    "unet": (segmentation_task, Recipe(steps=1500)),
-}
-
-
-def make_task(name: str, **changes: Any) -> Task:
-    """A task by name, its recipe changed where asked (``steps=…``, ``seed=…``)."""
-    if name not in TASKS:
-        raise ArgumentError("name", f"one of {sorted(TASKS)}", repr(name))
-    build, recipe = TASKS[name]
-    return build(replace(recipe, **{k: v for k, v in changes.items() if v is not None}))

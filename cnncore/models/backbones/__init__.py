@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from cnncore.models.backbones.fpn import FeaturePyramid, ResNetFpn
 from cnncore.models.backbones.resnet import (
+    BasicBlock,
     Bottleneck,
     ResNetBody,
     ResNetSettings,
@@ -11,6 +12,7 @@ from cnncore.models.backbones.resnet import (
 )
 
 __all__ = [
+    "BasicBlock",
     "Bottleneck",
     "FeaturePyramid",
     "ResNetBody",

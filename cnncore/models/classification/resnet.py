@@ -12,8 +12,9 @@ from typing import Any
 
 from cnncore.autograd import Tensor
 from cnncore.errors import ArgumentError
-from cnncore.models.backbones import ResNetBody, ResNetSettings
-from cnncore.nn import AdaptiveAvgPool2d, Flatten, Linear
+from cnncore.models.backbones import BasicBlock, ResNetBody, ResNetSettings, residual_stage
+from cnncore.models.classification.blocks import initialise_for_relu
+from cnncore.nn import AdaptiveAvgPool2d, BatchNorm2d, Conv2d, Flatten, Linear, Module, ReLU
 
 # Table 1: kind of block, blocks in stages conv2_x to conv5_x.
 DEPTHS = {
@@ -45,3 +46,31 @@ def resnet(num_classes: int = 1000, depth: int = 50) -> ResNet:
     if depth not in DEPTHS:
         raise ArgumentError("depth", f"one of {sorted(DEPTHS)}", depth)
     return ResNet(num_classes, DEPTHS[depth])
+
+
+class SmallResNet(Module):
+    """The paper's networks for pictures of 32×32 (section 4.2): three stages of basic blocks.
+
+    ``6 · blocks + 2`` layers; shortcuts project where shapes change (the paper pads with zeros).
+    """
+
+    def __init__(
+        self, num_classes: int = 10, channels: int = 3, blocks: int = 3, width: int = 16
+    ) -> None:
+        self.conv1 = Conv2d(channels, width, 3, 1, 1, bias=False)
+        self.bn1 = BatchNorm2d(width)
+        self.relu = ReLU()
+        self.layer1 = residual_stage(BasicBlock, width, width, blocks, 1)
+        self.layer2 = residual_stage(BasicBlock, width, 2 * width, blocks, 2)
+        self.layer3 = residual_stage(BasicBlock, 2 * width, 4 * width, blocks, 2)
+        self.avgpool = AdaptiveAvgPool2d(1)
+        self.flatten = Flatten()
+        self.fc = Linear(4 * width, num_classes)
+        initialise_for_relu(self)
+
+    def forward(self, x: Any) -> Tensor:
+        """``(N, channels, H, W) -> (N, K)``"""
+        x = self.relu(self.bn1(self.conv1(x)))
+        x = self.layer3(self.layer2(self.layer1(x)))
+        y: Tensor = self.fc(self.flatten(self.avgpool(x)))
+        return y
