@@ -17,7 +17,11 @@ from cnncore.models.classification.resnet_v2 import from_keras
 # Small images whose last maps still have several pixels; odd sizes where padding may be uneven.
 # The two with TensorFlow's padding agree with their references at even sizes: Cadene pads, then
 # crops; lukemelas pads every size as if it were 224.
-SIZES = {"nasnet_mobile": 96, "efficientnet_lite0": 224}
+SIZES = {
+    "nasnet_mobile": 96,
+    "efficientnet_lite0": 224,
+    "inception_v3": 299,  # the auxiliary head needs maps of 17×17
+}
 SIZE, SIZE_OF_INCEPTIONS = 97, 139
 TOLERANCE = 1e-8
 WITH_REFERENCE = [
