@@ -15,10 +15,11 @@ class ArgumentError(CnncoreError, ValueError):
 
     The message names the argument, what was expected, what came, and what to try:
 
-    >>> raise ArgumentError("stride", "integers >= 1", (0, 1), "use stride=1 for no subsampling")
+    >>> raise ArgumentError("stride", "integers >= 1", (0, 1), "stride=1 for no subsampling")
     Traceback (most recent call last):
         ...
-    cnncore.errors.ArgumentError: stride: expected integers >= 1, got (0, 1); try: use stride=1 for no subsampling
+    cnncore.errors.ArgumentError: stride: expected integers >= 1, got (0, 1); \
+try: stride=1 for no subsampling
     """
 
     def __init__(self, argument: str, expected: str, got: object, hint: str = "") -> None:
@@ -51,7 +52,7 @@ class AnomalyError(GraphError):
     """Under ``detect_anomaly``: the first NaN or Inf, with its op and the line of user code."""
 
 
-class MissingDependency(CnncoreError, ImportError):
+class MissingDependencyError(CnncoreError, ImportError):
     """An optional package is needed and not installed."""
 
 
@@ -64,7 +65,7 @@ def require(module: str, extra: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise MissingDependency(
+        raise MissingDependencyError(
             f"{module!r} is needed here and could not be imported ({error}); "
             f'try: pip install "cnncore[{extra}]"'
         ) from error

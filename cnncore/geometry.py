@@ -35,7 +35,7 @@ def checked_size(argument: str, *sizes: int) -> int:
 
 
 def as_int(argument: str, value: object, minimum: int) -> int:
-    """An integer not below ``minimum``; floats and booleans are refused, NumPy integers are fine."""
+    """An integer not below ``minimum``; floats and booleans are refused, NumPy's are fine."""
     try:
         if isinstance(value, (bool, np.bool_)):
             raise TypeError
@@ -177,7 +177,7 @@ def _as_padding(
                 raise ArgumentError(
                     argument, '"same" only with stride 1', f"stride {stride}", "explicit padding"
                 )
-            total = [d * (k - 1) for k, d in zip(kernel, dilation)]
+            total = [d * (k - 1) for k, d in zip(kernel, dilation, strict=True)]
             return (
                 (total[0] // 2, total[0] - total[0] // 2),
                 (total[1] // 2, total[1] - total[1] // 2),

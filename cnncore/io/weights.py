@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from cnncore.errors import ArgumentError, CnncoreError, MissingDependency, require
+from cnncore.errors import ArgumentError, CnncoreError, MissingDependencyError, require
 from cnncore.io.atomic import atomic_write
 
 CACHE_VARIABLE = "CNNCORE_CACHE"  # a folder in place of the user's usual cache folder
@@ -50,7 +50,7 @@ def find_weights(weights: str | os.PathLike[str]) -> Path:
 
     What is on the network is downloaded once, with a progress bar, into the cache
     (``cache_folder()``).  Raises ``DownloadError`` when offline or if the file is not the published
-    one, ``MissingDependency`` with the command to type if a package is not installed.
+    one, ``MissingDependencyError`` with the command to type if a package is not installed.
 
     >>> find_weights("weights/mine.npz").name
     'mine.npz'
@@ -88,7 +88,7 @@ def _in_package(checkpoint: Checkpoint) -> Path:
                     digest.update(piece)
             _check(checkpoint, digest.hexdigest(), str(path), checkpoint.install)
             return path
-    raise MissingDependency(
+    raise MissingDependencyError(
         f"{checkpoint.name}: the weights ({checkpoint.size / 1e6:.1f} MB, {checkpoint.licence}) "
         f"are in the package {checkpoint.package}, which is not installed; try: "
         f"{checkpoint.install}"

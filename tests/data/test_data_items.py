@@ -13,7 +13,7 @@ import pytest
 
 from cnncore import data
 from cnncore.data import items as items_module
-from cnncore.errors import ArgumentError, MissingDependency
+from cnncore.errors import ArgumentError, MissingDependencyError
 
 # The package exports the function of the same name.
 fashion_module = importlib.import_module("cnncore.data.fashion_mnist")
@@ -207,5 +207,5 @@ def test_offline_says_what_to_do(nowhere, monkeypatch, error):
 def test_without_the_download_library_the_extra_is_named(nowhere, monkeypatch):
     monkeypatch.setitem(sys.modules, "pooch", None)
     fashion_module.fashion_mnist.cache_clear()
-    with pytest.raises(MissingDependency, match=r"cnncore\[vision\]"):
+    with pytest.raises(MissingDependencyError, match=r"cnncore\[vision\]"):
         data.fashion_mnist("train")

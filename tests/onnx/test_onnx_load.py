@@ -306,9 +306,9 @@ def test_the_package_is_imported_without_onnx() -> None:
     code = (
         "import sys; sys.modules['onnx'] = None\n"
         "import cnncore.onnx\n"
-        "from cnncore.errors import MissingDependency\n"
+        "from cnncore.errors import MissingDependencyError\n"
         "try: cnncore.onnx.load(b'')\n"
-        "except MissingDependency as error: print(error)"
+        "except MissingDependencyError as error: print(error)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert 'pip install "cnncore[onnx]"' in done.stdout
