@@ -62,7 +62,7 @@ conformance: $(VENV)/.ready
 	CNNCORE_NUM_THREADS=1 $(VENV)/bin/python tests/onnx/onnx_cases.py $(ARGS)
 
 parity: $(PARITY)/.ready
-	CNNCORE_NUM_THREADS=1 $(PARITY)/bin/python -m pytest -q -n 2 tests/parity $(ARGS)
+	CNNCORE_NUM_THREADS=1 $(PARITY)/bin/python -m pytest -q -n 2 -m "not slow" tests/parity $(ARGS)
 
 fuzz: $(VENV)/.ready
 	$(VENV)/bin/python tests/io/fuzz_torch.py $(ARGS)

@@ -56,6 +56,7 @@ CASES: dict[str, Callable] = {
     "mean pool": lambda x: ops.avg_pool2d(x, (3, 2), 2, 1, count_include_pad=False),
     "mean pool, padding counted": lambda x: ops.avg_pool2d(x, 3, 2, 1, ceil_mode=True),
     "mean pool, divisor": lambda x: ops.avg_pool2d(x, 2, divisor_override=3),
+    "every second pixel": lambda x: ops.avg_pool2d(ops.pad(x, (-1, 1, -1, 1)), 1, 2),
     "global mean": lambda x: ops.adaptive_avg_pool2d(x, 1),
     "adaptive mean": lambda x: ops.adaptive_avg_pool2d(x, (3, 4)),
     "adaptive mean, overlapping": lambda x: ops.adaptive_avg_pool2d(x, (4, 3)),
