@@ -9,7 +9,8 @@
 #include "bindings/array.h"
 #include "bindings/bindings.h"
 #include "cnncore/geometry.h"
-#include "cpu/conv2d.h"
+#include "cpu/conv/conv2d.h"
+#include "cpu/conv/select.h"
 #include "cpu/im2col.h"
 #include "cpu/matmul.h"
 
@@ -53,14 +54,6 @@ void check_plane(const Window2d& window, index_t height, index_t width) {
                   "a padded plane of at least the kernel's extent " + describe(window.h.extent()) +
                       " x " + describe(window.w.extent()),
                   describe(height) + " x " + describe(width), "a smaller kernel or more padding");
-}
-
-ConvAlgorithm algorithm_of(const std::string& name) {
-  if (name == "auto") return ConvAlgorithm::automatic;
-  if (name == "im2col") return ConvAlgorithm::im2col;
-  if (name == "implicit_gemm") return ConvAlgorithm::implicit_gemm;
-  throw ArgumentError("algorithm", "\"auto\", \"im2col\" or \"implicit_gemm\"", "\"" + name + "\"",
-                      "\"auto\"");
 }
 
 ConvShape make_shape(index_t images, index_t channels, index_t height, index_t width,
@@ -143,10 +136,9 @@ py::array py_conv2d(const py::array& x, const py::array& weight, const py::objec
     const ConvShape s = make_shape(in[0], in[1], in[2], in[3], w[0], groups, make_window(flat));
     check_weight(w, s);
     const T* const b = optional_bias<T>(bias, s.outputs);
-    const ConvAlgorithm how = algorithm_of(algorithm);
     const Finish<T> finish = make_finish<T>(residual, activating, output_shape(s));
     auto y = output<T>(output_shape(s));
-    without_gil([&] { conv2d(s, in.data, w.data, b, finish, y.view.data, how); });
+    without_gil([&] { conv2d(s, in.data, w.data, b, finish, y.view.data, algorithm); });
     return y.array;
   });
 }
@@ -164,26 +156,24 @@ py::array py_conv_transpose2d(const py::array& y, const py::array& weight, const
     check_weight(w, s);
     check_outputs(out, "y", s);
     const T* const b = optional_bias<T>(bias, s.channels);
-    const ConvAlgorithm how = algorithm_of(algorithm);
     const Finish<T> finish = make_finish<T>(residual, activating, input_shape(s));
     auto x = output<T>(input_shape(s));
-    without_gil([&] { conv_transpose2d(s, out.data, w.data, b, finish, x.view.data, how); });
+    without_gil([&] { conv_transpose2d(s, out.data, w.data, b, finish, x.view.data, algorithm); });
     return x.array;
   });
 }
 
-// A PreparedConvolution of either element type, with its activation.
+// A ConvLayer of either element type, with its activation.
 class Prepared {
  public:
   // `size` is None for conv2d with x of `shape`; for conv_transpose2d it is the result's (H, W) and
   // `shape` that of y.
   Prepared(const py::array& weight, const py::object& bias, const std::array<index_t, 4>& shape,
            const std::optional<Size>& size, const FlatWindow& flat, index_t groups,
-           const Activating& activating)
+           const Activating& activating, const std::string& algorithm)
       : activating_(activating) {
     by_dtype(weight, "weight", [&](auto zero) {
       using T = decltype(zero);
-      using Convolution = PreparedConvolution<T>;
       const auto w = input<T>(weight, "weight", 4);
       CNNCORE_REQUIRE(groups >= 1, "groups", "an integer >= 1", groups);
       const ConvShape s = size ? make_shape(shape[0], checked_product(w[1], groups), (*size)[0],
@@ -191,45 +181,40 @@ class Prepared {
                                : make_shape(shape[0], shape[1], shape[2], shape[3], w[0], groups,
                                             make_window(flat));
       check_weight(w, s);
-      const std::vector<index_t> given(shape.begin(), shape.end());
-      CNNCORE_REQUIRE(given == (size ? output_shape(s) : input_shape(s)), "shape",
+      const ConvDirection direction = size ? ConvDirection::input : ConvDirection::output;
+      from_ = size ? output_shape(s) : input_shape(s);
+      to_ = size ? input_shape(s) : output_shape(s);
+      CNNCORE_REQUIRE(from_ == std::vector<index_t>(shape.begin(), shape.end()), "shape",
                       "the shape that weight, window and size ask for", "another");
-      const T* const b = optional_bias<T>(bias, size ? s.channels : s.outputs);
+      const T* const b = optional_bias<T>(bias, to_[1]);
       make_finish<T>(py::none(), activating, {});
-      convolution_ = std::make_unique<Convolution>(
-          s, size ? Convolution::Direction::transposed : Convolution::Direction::forward, w.data,
-          b);
+      const ConvAlgorithm<T>& chosen = select_algorithm<T>(algorithm, s, direction);
+      algorithm_ = chosen.name;
+      layer_ = chosen.prepare(s, direction, w.data, b);
     });
   }
 
   void run(const py::array& x, const py::object& residual, py::array& out) const {
     std::visit(
-        [&](const auto& convolution) {
-          using T = typename std::decay_t<decltype(*convolution)>::Element;
-          const ConvShape& s = convolution->shape();
+        [&](const auto& layer) {
+          using T = typename std::decay_t<decltype(*layer)>::Element;
           const auto from = input<T>(x, "x", 4);
           const auto to = inout<T>(out, "out", 4);
-          const bool back = convolution->transposed();
-          check_shape(from, x, "x", back ? output_shape(s) : input_shape(s));
-          check_shape(to, out, "out", result_shape(*convolution));
-          const Finish<T> finish =
-              make_finish<T>(residual, activating_, result_shape(*convolution));
-          without_gil([&] { convolution->run(from.data, finish, to.data); });
+          check_shape(from, x, "x", from_);
+          check_shape(to, out, "out", to_);
+          const Finish<T> finish = make_finish<T>(residual, activating_, to_);
+          without_gil([&] { layer->run(from.data, finish, to.data); });
         },
-        convolution_);
+        layer_);
   }
 
   std::size_t bytes() const {
-    return std::visit([](const auto& convolution) { return convolution->bytes(); }, convolution_);
+    return std::visit([](const auto& layer) { return layer->bytes(); }, layer_);
   }
+
+  const std::string& algorithm() const { return algorithm_; }
 
  private:
-  template <class Convolution>
-  static std::vector<index_t> result_shape(const Convolution& convolution) {
-    return convolution.transposed() ? input_shape(convolution.shape())
-                                    : output_shape(convolution.shape());
-  }
-
   template <class View>
   static void check_shape(const View& view, const py::array& array, const char* name,
                           const std::vector<index_t>& shape) {
@@ -239,9 +224,9 @@ class Prepared {
   }
 
   Activating activating_;
-  std::variant<std::unique_ptr<PreparedConvolution<float>>,
-               std::unique_ptr<PreparedConvolution<double>>>
-      convolution_;
+  std::vector<index_t> from_, to_;
+  std::string algorithm_;
+  std::variant<std::unique_ptr<ConvLayer<float>>, std::unique_ptr<ConvLayer<double>>> layer_;
 };
 
 py::array py_conv2d_weight(const py::array& x, const py::array& gy, const FlatWindow& flat,
@@ -251,9 +236,8 @@ py::array py_conv2d_weight(const py::array& x, const py::array& gy, const FlatWi
     const auto in = input<T>(x, "x", 4), out = input<T>(gy, "gy", 4);
     const ConvShape s = make_shape(in[0], in[1], in[2], in[3], out[1], groups, make_window(flat));
     check_outputs(out, "gy", s);
-    const ConvAlgorithm how = algorithm_of(algorithm);
     auto gw = output<T>({s.outputs, s.group_channels(), s.window.h.kernel, s.window.w.kernel});
-    without_gil([&] { conv2d_weight(s, in.data, out.data, gw.view.data, how); });
+    without_gil([&] { conv2d_weight(s, in.data, out.data, gw.view.data, algorithm); });
     return gw.array;
   });
 }
@@ -339,11 +323,13 @@ void bind_conv(py::module_& module) {
              py::arg("algorithm"), py::arg("residual") = py::none(), py::arg("activating") = none);
   py::class_<Prepared>(module, "PreparedConvolution")
       .def(py::init<const py::array&, const py::object&, const std::array<index_t, 4>&,
-                    const std::optional<Size>&, const FlatWindow&, index_t, const Activating&>(),
+                    const std::optional<Size>&, const FlatWindow&, index_t, const Activating&,
+                    const std::string&>(),
            py::arg("weight"), py::arg("bias"), py::arg("shape"), py::arg("size"), py::arg("window"),
-           py::arg("groups"), py::arg("activating"))
+           py::arg("groups"), py::arg("activating"), py::arg("algorithm") = "auto")
       .def("run", &Prepared::run, py::arg("x"), py::arg("residual"), py::arg("out"))
-      .def_property_readonly("nbytes", &Prepared::bytes);
+      .def_property_readonly("nbytes", &Prepared::bytes)
+      .def_property_readonly("algorithm", &Prepared::algorithm);
   module.def("conv2d_weight", &py_conv2d_weight);
 }
 

@@ -19,6 +19,16 @@ struct MatrixView {
   }
 };
 
+template <class T>
+MatrixView<T> row_major(const T* data, index_t rows, index_t columns) {
+  return {data, rows, columns, columns, 1};
+}
+
+template <class T>
+MatrixView<T> transposed(const MatrixView<T>& m) {
+  return {m.data, m.columns, m.rows, m.column_stride, m.row_stride};
+}
+
 // Elements that pack_panels writes for a right factor of `depth` x `columns`.
 template <class T>
 index_t packed_size(const TileKernels<T>& kernels, index_t depth, index_t columns) {

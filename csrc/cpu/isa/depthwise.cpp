@@ -1,5 +1,5 @@
-// The filter over a line of cpu/depthwise.h.
-#include "cpu/depthwise.h"
+// The filter over a line of cpu/conv/depthwise.h.
+#include "cpu/conv/depthwise.h"
 
 #include "cpu/isa/simd.h"
 

@@ -1,4 +1,5 @@
-// Convolutions with one or two channels a group: too few products per pixel for a matrix kernel.
+// "depthwise": convolutions with one or two channels a group: too few products per pixel for a
+// matrix kernel.
 //
 // A band of a plane is copied with its zeros around it, split into the phases of the stride; then
 // every tap of all outputs of the band reads one contiguous run, and the layer is a short filter
@@ -6,8 +7,7 @@
 // Between two rows of outputs the line holds a few values that belong to nobody.
 #pragma once
 
-#include "cpu/correlate_weight.h"
-#include "cpu/finish.h"
+#include "cnncore/macros.h"
 
 namespace cnncore {
 
@@ -17,9 +17,5 @@ using FilterLine = void (*)(const T* band, const index_t* offset, const T* weigh
                             T bias, T* line, index_t n);
 
 constexpr index_t kFilterLanes = 64;  // elements that FilterLine may touch beyond n
-
-template <class T>
-void depthwise(const ConvShape& shape, const T* x, const T* weight, const T* bias,
-               const Finish<T>& finish, T* y);
 
 }  // namespace cnncore

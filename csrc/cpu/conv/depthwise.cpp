@@ -1,11 +1,12 @@
-#include "cpu/depthwise.h"
+#include "cpu/conv/depthwise.h"
 
 #include <algorithm>
 #include <vector>
 
 #include "cnncore/check.h"
-#include "cnncore/memory_pool.h"
 #include "cnncore/threads.h"
+#include "cpu/conv/kept.h"
+#include "cpu/grouped_direct.h"
 
 namespace cnncore {
 
@@ -104,8 +105,6 @@ struct Plan {
   }
 };
 
-}  // namespace
-
 template <class T>
 void depthwise(const ConvShape& s, const T* x, const T* weight, const T* bias,
                const Finish<T>& finish, T* y) {
@@ -139,9 +138,96 @@ void depthwise(const ConvShape& s, const T* x, const T* weight, const T* bias,
       });
 }
 
-template void depthwise(const ConvShape&, const float*, const float*, const float*,
-                        const Finish<float>&, float*);
-template void depthwise(const ConvShape&, const double*, const double*, const double*,
-                        const Finish<double>&, double*);
+template <class T>
+DirectPlanes<T> direct_planes(const ConvShape& s) {
+  return {s.window, s.height, s.width, s.oh(), s.ow()};
+}
+
+// --- depthwise -----------------------------------------------------------------------------------
+
+template <class T>
+void depthwise_transpose(const ConvShape& s, const T* y, const T* weight, const T* bias, T* x) {
+  const DirectPlanes<T> planes = direct_planes<T>(s);
+  const auto kernel = direct_kernels<T>().transpose;
+  const index_t in = s.height * s.width, out = planes.oh * planes.ow;
+  parallel_for(s.images * s.channels, grain_for(out * s.taps()), [&](index_t begin, index_t end) {
+    for (index_t i = begin; i < end; ++i) {
+      const index_t n = i / s.channels, channel = i % s.channels;
+      const index_t group = channel / s.group_channels(), c = channel % s.group_channels();
+      std::fill_n(x + i * in, in, bias != nullptr ? bias[channel] : T(0));
+      for (index_t j = 0; j < s.group_outputs(); ++j) {
+        const index_t o = group * s.group_outputs() + j;
+        kernel(planes, y + (n * s.outputs + o) * out,
+               weight + (o * s.group_channels() + c) * s.taps(), x + i * in);
+      }
+    }
+  });
+}
+
+template <class T>
+void depthwise_weight(const ConvShape& s, const T* x, const T* gy, T* gweight) {
+  const DirectPlanes<T> planes = direct_planes<T>(s);
+  const auto kernel = direct_kernels<T>().weight;
+  const index_t in = s.height * s.width, out = planes.oh * planes.ow;
+  parallel_for(s.outputs * s.group_channels(), grain_for(s.images * out * s.taps()),
+               [&](index_t begin, index_t end) {
+                 for (index_t i = begin; i < end; ++i) {
+                   const index_t o = i / s.group_channels(), c = i % s.group_channels();
+                   const index_t channel = o / s.group_outputs() * s.group_channels() + c;
+                   T* const target = gweight + i * s.taps();
+                   std::fill_n(target, s.taps(), T(0));
+                   for (index_t n = 0; n < s.images; ++n)
+                     kernel(planes, x + (n * s.channels + channel) * in,
+                            gy + (n * s.outputs + o) * out, target);
+                 }
+               });
+}
+
+template <class T>
+class DepthwiseLayer final : public ConvLayer<T> {
+ public:
+  DepthwiseLayer(const ConvShape& shape, ConvDirection direction, const T* weight, const T* bias)
+      : s_(shape),
+        direction_(direction),
+        weight_(weight, shape.weight_size()),
+        bias_(keep_bias(shape, direction, bias)) {}
+
+  void run(const T* from, const Finish<T>& finish, T* to) const override {
+    if (direction_ == ConvDirection::output) {
+      depthwise(s_, from, weight_.data(), bias_.data(), finish, to);
+    } else {
+      depthwise_transpose(s_, from, weight_.data(), bias_.data(), to);
+      finish_all(finish, to, s_.input_size());
+    }
+  }
+
+  std::size_t bytes() const override { return weight_.bytes() + bias_.bytes(); }
+
+ private:
+  ConvShape s_;
+  ConvDirection direction_;
+  Kept<T> weight_, bias_;
+};
+
+bool serves(const ConvShape& s, ConvDirection) {
+  return s.group_channels() * s.group_outputs() <= 2;
+}
+
+}  // namespace
+
+template <class T>
+const ConvAlgorithm<T>& depthwise_algorithm() {
+  static const ConvAlgorithm<T> algorithm{
+      "depthwise", &serves,
+      [](const ConvShape& s, ConvDirection direction, const T* weight,
+         const T* bias) -> std::unique_ptr<ConvLayer<T>> {
+        return std::make_unique<DepthwiseLayer<T>>(s, direction, weight, bias);
+      },
+      &depthwise_weight<T>};
+  return algorithm;
+}
+
+template const ConvAlgorithm<float>& depthwise_algorithm();
+template const ConvAlgorithm<double>& depthwise_algorithm();
 
 }  // namespace cnncore

@@ -1,7 +1,7 @@
 // Weight gradient as an implicit matrix product: rows are (c, kh, kw), depth is pixels, columns are
 // output channels. The pixels are summed in a fixed number of splits, which are then added in
 // order.
-#include "cpu/correlate_weight.h"
+#include "cpu/conv/correlate_weight.h"
 
 #include <algorithm>
 #include <vector>

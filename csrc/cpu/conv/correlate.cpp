@@ -1,5 +1,5 @@
 // Implicit matrix product: rows are pixels, depth is (channel, tap), columns are output channels.
-#include "cpu/correlate.h"
+#include "cpu/conv/correlate.h"
 
 #include <algorithm>
 
