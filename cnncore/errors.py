@@ -44,6 +44,14 @@ class BackendError(CnncoreError, RuntimeError):
     """A kernel that no active backend implements, or a backend that was asked for and is absent."""
 
 
+class CudaError(CnncoreError, RuntimeError):
+    """A CUDA call failed: the kernel being started, or one before it whose failure shows now."""
+
+
+class OutOfMemoryError(CnncoreError, MemoryError):
+    """No room for a result: names the op, the bytes asked for and the device."""
+
+
 class GraphError(CnncoreError, RuntimeError):
     """A misuse of the autograd graph: released, not differentiable, modified after being kept."""
 

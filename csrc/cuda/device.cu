@@ -1,9 +1,14 @@
-#include <cuda_runtime.h>
-
-#include "cnncore/geometry.h"  // compiled for the device here, so that it stays fit for it
 #include "cuda/device.h"
+#include "cuda/launch.h"
 
 namespace cnncore::cuda {
+
+HostOrder& host_order() {
+  static HostOrder order;
+  return order;
+}
+
+#if defined(__CUDACC__)
 
 int device_count() {
   int count = 0;
@@ -16,5 +21,17 @@ std::string absence_reason() {
   if (status != cudaSuccess) return cudaGetErrorString(status);
   return count > 0 ? "" : "no CUDA device is present";
 }
+
+#else
+
+int device_count() {
+  return 1;
+}
+
+std::string absence_reason() {
+  return "";
+}
+
+#endif
 
 }  // namespace cnncore::cuda

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import device_support
 import numpy as np
 import pytest
 
 from cnncore.kernels import dispatch
 
 
-@pytest.fixture(params=["array", "native"])
+@pytest.fixture(params=["array", "native", device_support.DEVICE])
 def backend(request):
-    """The backend under test, active while the test runs; nothing falls back."""
-    module = dispatch.BACKENDS[request.param]
-    if not module.AVAILABLE:
-        pytest.skip(module.REASON)
-    with dispatch.use_backend(request.param):
+    """The backend under test, active while the test runs; nothing falls back.
+
+    Device code runs on a GPU, or compiled for the host: see ``device_support``.
+    """
+    if request.param not in device_support.backends():
+        module = dispatch.BACKENDS.get(request.param)
+        pytest.skip(module.REASON if module else "the device code was not built")
+    with device_support.using(request.param):
         yield request.param
 
 

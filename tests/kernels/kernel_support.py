@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import device_support
 import numpy as np
 import pytest
 from hypothesis import strategies as st
 
 from cnncore.geometry import Window2d
-from cnncore.kernels import dispatch
 from cnncore.taps import Bins, Taps
 
-AVAILABLE = [name for name in ("array", "native") if dispatch.BACKENDS[name].AVAILABLE]
+AVAILABLE = device_support.backends()
 
 
 def assert_close(actual, expected, length, terms, dtype):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import oracles
 import pytest
+from device_support import using
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from kernel_support import (
@@ -19,7 +20,6 @@ from kernel_support import (
 )
 
 from cnncore import kernels
-from cnncore.kernels import dispatch
 
 ALGORITHMS = ("auto", "im2col", "implicit_gemm")
 
@@ -132,7 +132,7 @@ def test_any_window(name, placed, images, groups, inputs, outputs, seed, dtype):
     weight = rng.normal(size=(groups * outputs, inputs, *win.kernel)).astype(dtype)
     out = oracles.output_size(size, win)
     y = rng.normal(size=(images, groups * outputs, *out)).astype(dtype)
-    with dispatch.use_backend(name):
+    with using(name):
         check_forward(x, weight, None, win, groups, ALGORITHMS[1:])
         check_transpose(y, weight, None, size, win, groups, ALGORITHMS[1:])
         check_weight(x, y, win, groups, ALGORITHMS[1:])
@@ -152,7 +152,7 @@ def test_each_is_the_transpose_of_the_other(name, placed, groups, inputs, output
     rng = np.random.default_rng(seed)
     x = integers(rng, 2, groups * inputs, *size)
     weight = integers(rng, groups * outputs, inputs, *win.kernel)
-    with dispatch.use_backend(name):
+    with using(name):
         for algorithm in ("im2col", "implicit_gemm"):
             ax = kernels.conv2d(x, weight, None, win, groups, algorithm)
             y = integers(rng, *ax.shape)

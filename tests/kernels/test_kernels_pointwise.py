@@ -7,13 +7,13 @@ from math import exp, log1p, pi, sqrt
 import numpy as np
 import oracles
 import pytest
+from device_support import using
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from kernel_support import FORMS, assert_exact, each_backend
 
 from cnncore import kernels
-from cnncore.kernels import dispatch
 
 KINDS = {
     "relu": (), "relu6": (), "leaky_relu": (0.01,), "elu": (1.3,), "selu": (), "celu": (0.7,),
@@ -159,6 +159,6 @@ def test_tails_keep_their_relative_accuracy(backend, kind):
 )
 @settings(max_examples=60)
 def test_any_numbers(name, x, kind, order):
-    with dispatch.use_backend(name):
+    with using(name):
         y = kernels.pointwise(x, kind, KINDS[kind], order)
     assert (np.abs(y - oracles.pointwise(x, kind, KINDS[kind], order)) <= allowed(x, x.dtype)).all()

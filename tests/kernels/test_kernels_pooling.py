@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import oracles
 import pytest
+from device_support import using
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from kernel_support import (
@@ -22,7 +23,6 @@ from kernel_support import (
 )
 
 from cnncore import kernels
-from cnncore.kernels import dispatch
 from cnncore.taps import Bins, Taps
 
 NAN = float("nan")
@@ -85,7 +85,7 @@ def test_max_pool2d_over_any_window(name, placed, ceil_mode, seed, dtype):
     seen = {(i, j) for i, j, *_ in oracles.meetings(size, win, out)}
     assume(len(seen) == out[0] * out[1])  # a window that sees padding only has no maximum
     x = np.random.default_rng(seed).integers(-3, 3, (2, 2, *size)).astype(dtype)
-    with dispatch.use_backend(name):
+    with using(name):
         check_pool(x, win, out)
 
 
@@ -239,7 +239,7 @@ def test_resampling_is_transposed_by_its_adjoint(name, case, seed):
         Taps(t.size, t.index, rng.integers(-4, 5, t.weight.shape).astype(float), t.count)
         for t in (rows, cols)
     )
-    with dispatch.use_backend(name):
+    with using(name):
         ax = kernels.resample(x, image, rows, cols, sensitive)
         back = kernels.resample_adjoint(gy, image, rows, cols, len(x), sensitive)
     assert (ax * gy).sum() == (x * back).sum()

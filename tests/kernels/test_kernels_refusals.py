@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from device_support import DEVICE
 from kernel_support import window
 
 from cnncore import kernels as k
@@ -215,7 +216,9 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("call", "argument"), [pytest.param(*r[1:], id=r[0]) for r in REFUSED])
-def test_refused(backend, call, argument):
+def test_refused(request, backend, call, argument):
+    if backend == DEVICE and "sgd foreign" in request.node.name:
+        pytest.skip("device arrays have native byte order")
     with pytest.raises(ArgumentError) as caught:
         call()
     assert caught.value.argument == argument

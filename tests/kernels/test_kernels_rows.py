@@ -7,12 +7,12 @@ from fractions import Fraction
 import numpy as np
 import oracles
 import pytest
+from device_support import using
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from kernel_support import FORMS, assert_close, assert_exact, dtypes, each_backend, seeds
 
 from cnncore import kernels
-from cnncore.kernels import dispatch
 
 NAN, INF = float("nan"), float("inf")
 ROWS = [(1, 1), (3, 5), (5, 1), (0, 4), (2, 67), (33, 3), (1, 1000)]
@@ -209,7 +209,7 @@ def test_nms(name, count, threshold, seed, dtype):
     rng = np.random.default_rng(seed)
     boxes = random_boxes(rng, count, dtype)
     scores = rng.integers(0, 5, count).astype(dtype)  # many ties
-    with dispatch.use_backend(name):
+    with using(name):
         for form in ("contiguous", "column major", "foreign bytes"):
             kept = kernels.nms(FORMS[form](boxes), FORMS[form](scores), threshold)
             assert_exact(kept, oracles.nms(boxes, scores, threshold))

@@ -8,38 +8,11 @@ import numpy as np
 import pytest
 import strict_arrays
 import test_kernels_invariance as invariance
+from device_support import on_device
 
 from cnncore import kernels
 from cnncore.errors import ArgumentError
 from cnncore.kernels import dispatch
-
-
-def brought_in(value):
-    return strict_arrays.asarray(value) if isinstance(value, np.ndarray) else value
-
-
-def taken_out(value):
-    """The numbers of a result, which must be the stand-in's (a mixture would slip through)."""
-    if isinstance(value, tuple):
-        return tuple(map(taken_out, value))
-    assert value is None or type(value) is strict_arrays.Array, type(value)
-    return None if value is None else value.get()
-
-
-def on_device(kernel):
-    """The kernel with its arrays moved to the stand-in and back, updates in place included."""
-
-    def moved(*args, **kwargs):
-        there = [brought_in(a) for a in args]
-        there_named = {name: brought_in(a) for name, a in kwargs.items()}
-        result = taken_out(kernel(*there, **there_named))
-        if result is None:
-            for here, copy in zip(args, there, strict=True):
-                if isinstance(here, np.ndarray):
-                    here[...] = copy.get()
-        return result
-
-    return moved
 
 
 @pytest.fixture

@@ -55,6 +55,7 @@ def _in_place(names: Sequence[str], arrays: Sequence[Array], written: Sequence[s
         if array.shape != arrays[0].shape:
             raise ShapeError(name, f"the shape of {names[0]}, {arrays[0].shape}", array.shape)
     if on_device:
+        _in_place_on_device(names, arrays, written)
         return on_device
     for k, (name, array) in enumerate(zip(names, arrays, strict=True)):
         if name not in written:
@@ -70,6 +71,27 @@ def _in_place(names: Sequence[str], arrays: Sequence[Array], written: Sequence[s
                 got = f"memory shared with {names[i]}"
                 raise ArgumentError(name, "memory of its own", got, f"{names[i]}.copy()")
     return on_device
+
+
+def _in_place_on_device(
+    names: Sequence[str], arrays: Sequence[Array], written: Sequence[str]
+) -> None:
+    """The same for arrays of a device, of whose memory only the ends are known."""
+    ends = {}
+    for name, array in zip(names, arrays, strict=True):
+        start, read_only = array.__cuda_array_interface__["data"]
+        if name in written and read_only:
+            raise ArgumentError(name, "a writable array", "a read-only one", f"{name}.copy()")
+        if name in written and not array.flags.c_contiguous:
+            expected = "a contiguous array, as it is updated in place"
+            raise ArgumentError(name, expected, "another", f"{name}.copy()")
+        ends[name] = (start, start + array.nbytes)
+    for name in written:
+        start, stop = ends[name]
+        for other, (first, last) in ends.items():
+            if other != name and start < last and first < stop:
+                got = f"memory shared with {other}"
+                raise ArgumentError(name, "memory of its own", got, f"{other}.copy()")
 
 
 def _finite(argument: str, value: float, low: float = -math.inf, below: float = math.inf) -> None:

@@ -1,5 +1,9 @@
 """A stand-in for CuPy: an array module that, like CuPy, never meets a NumPy array by accident.
 
+Its arrays have an interface as CuPy's do, with an address on the host, so the device kernels
+compiled for the host (``cnncore._cuda_host``) can run on them; ``cuda`` plays device, stream and
+memory pool.
+
 ``Array`` holds its numbers out of reach: no implicit conversion to NumPy, no operator or function
 that mixes the two, no NumPy array as an index.  Only ``asarray`` and ``array`` bring numbers in and
 ``get`` takes them out.  The functions offered are those used by the plain kernels; each of them
@@ -8,6 +12,7 @@ exists in CuPy under the same name with the same arguments.
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -22,7 +27,6 @@ FUNCTIONS = frozenset(
         "bincount",
         "broadcast_to",
         "clip",
-        "empty",
         "exp",
         "expand_dims",
         "expm1",
@@ -83,7 +87,13 @@ class Array:
     """An array on an imaginary device."""
 
     __array_ufunc__ = None  # NumPy gives way in ``numpy_array + this``
-    __cuda_array_interface__: dict[str, Any] = {}  # noqa: RUF012
+    __module__ = __name__
+
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]:
+        described = self._hidden.__array_interface__
+        wanted = ("shape", "typestr", "data", "strides")
+        return {**{key: described[key] for key in wanted}, "version": 3}
 
     def __init__(self, numbers: np.ndarray) -> None:
         self._hidden = numbers
@@ -144,7 +154,7 @@ class Array:
 
         return method
 
-    for _name in ("iadd", "isub", "imul"):
+    for _name in ("iadd", "isub", "imul", "itruediv"):
         locals()[f"__{_name}__"] = _in_place(f"__{_name}__")
 
     def __bool__(self) -> bool:
@@ -175,3 +185,41 @@ def __getattr__(name: str) -> Any:
     if name == "add":
         called.at = lambda *args: np.add.at(*_unwrap(args))  # type: ignore[attr-defined]
     return called
+
+
+# --- device, stream, memory -----------------------------------------------------------------------
+
+
+class OutOfMemoryError(MemoryError):
+    """CuPy's name for a pool that cannot grow."""
+
+
+class CUDARuntimeError(RuntimeError):
+    """CuPy's name for a call of the runtime that failed."""
+
+
+# Tests change these: bytes that one array may take, and what Device and stream say.
+state = SimpleNamespace(room=2**40, device=0, stream=7)
+
+
+class _Device:
+    def __init__(self) -> None:
+        self.id = state.device
+
+
+cuda = SimpleNamespace(
+    Device=_Device,
+    get_current_stream=lambda: SimpleNamespace(ptr=state.stream),
+    memory=SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
+    runtime=SimpleNamespace(CUDARuntimeError=CUDARuntimeError),
+)
+
+
+def empty(shape: Any, dtype: Any = np.float64) -> Array:
+    size = int(np.prod(shape, dtype=object)) * np.dtype(dtype).itemsize
+    if size > state.room:
+        raise OutOfMemoryError(f"Out of memory allocating {size:,} bytes")
+    made = np.empty(shape, dtype)
+    # an element that no kernel writes shows: NaN, or a number no index is near
+    made.reshape(-1).view(np.uint8)[:] = 0xFF if np.dtype(dtype).kind == "f" else 0x3F
+    return Array(made)
