@@ -27,6 +27,7 @@ from cnncore.autograd import (
 )
 from cnncore.kernels.dispatch import get_backend, set_backend
 from cnncore.kernels.native import get_num_threads, memory_stats, set_num_threads
+from cnncore.kernels.switches import allow_tf32, deterministic
 
 if TYPE_CHECKING:
     from cnncore import data, explain, io, models, nn, onnx, optim, testing, vision
@@ -55,10 +56,35 @@ _LAZY = frozenset(
 )
 
 __all__ = [
-    "Tensor", "__version__", "compile", "data", "detect_anomaly", "enable_grad", "explain",
-    "from_dlpack", "get_backend", "get_num_threads", "grad", "info", "io", "kernels",
-    "memory_stats", "models", "nn", "no_grad", "onnx", "ops", "optim", "set_backend",
-    "set_num_threads", "tensor", "testing", "vision", "where",
+    "Tensor",
+    "__version__",
+    "allow_tf32",
+    "compile",
+    "data",
+    "detect_anomaly",
+    "deterministic",
+    "enable_grad",
+    "explain",
+    "from_dlpack",
+    "get_backend",
+    "get_num_threads",
+    "grad",
+    "info",
+    "io",
+    "kernels",
+    "memory_stats",
+    "models",
+    "nn",
+    "no_grad",
+    "onnx",
+    "ops",
+    "optim",
+    "set_backend",
+    "set_num_threads",
+    "tensor",
+    "testing",
+    "vision",
+    "where",
 ]  # fmt: skip
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import cnncore
 from cnncore.autograd import Function
 from cnncore.errors import ArgumentError, BackendError
-from cnncore.kernels import checks, contract, cuda, dispatch, native
+from cnncore.kernels import checks, contract, cuda, dispatch, native, switches
 
 # Optional packages and the extra of cnncore that installs each.
 OPTIONAL = {
@@ -65,6 +65,7 @@ def info() -> str:
         _line(f"  memory {key}", f"{value:,}") for key, value in native.memory_stats().items()
     ]
     lines.append(_line("CUDA kernels", "yes" if cuda.AVAILABLE else f"no: {cuda.REASON}"))
+    lines += _device_lines()
     for module, extra in OPTIONAL.items():
         found = importlib.util.find_spec(module) is not None
         lines.append(
@@ -75,6 +76,18 @@ def info() -> str:
 
 def _line(name: str, value: str) -> str:
     return f"{name:<20}{value}"
+
+
+def _device_lines() -> Iterator[str]:
+    """Architectures, switches, what falls back and what is not deterministic on a GPU."""
+    if cuda.architectures():
+        yield _line("  compiled for", ", ".join(cuda.architectures()))
+    yield _line("  TF32 products", "allowed" if switches.tf32_allowed() else "not allowed")
+    missing = [name for name in dispatch.KERNELS if not hasattr(cuda, name)]
+    yield _line("  through array", ", ".join(missing) or "none")
+    for backend in ("cuda", "array"):
+        for name, reason in dispatch.nondeterministic(backend).items():
+            yield _line("  nondeterministic", f"{name} on a device through {backend}: {reason}")
 
 
 def _kernel_lines() -> Iterator[str]:

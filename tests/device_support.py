@@ -18,6 +18,7 @@ import strict_arrays
 
 from cnncore import kernels
 from cnncore.kernels import cuda, dispatch
+from cnncore.kernels.cuda import runtime
 from cnncore.kernels.epilogue import Epilogue
 
 REAL = os.environ.get("CNNCORE_TEST_DEVICE") == "cuda"
@@ -38,18 +39,17 @@ needs_device_code = pytest.mark.skipif(not AVAILABLE, reason="the device code wa
 
 @contextlib.contextmanager
 def hosted():
-    """``kernels.cuda`` with the module of the host for ``_cuda`` (a real one stays)."""
+    """``kernels.cuda`` calls the module of the host (on a GPU: the real one)."""
     if REAL:
-        yield cuda._cuda
+        yield runtime.compiled
         return
-    before = cuda._cuda, cuda.AVAILABLE, cuda.REASON
-    cuda._cuda, cuda.AVAILABLE, cuda.REASON = host_module(), True, ""
-    dispatch._chosen.clear()
-    try:
-        yield cuda._cuda
-    finally:
-        cuda._cuda, cuda.AVAILABLE, cuda.REASON = before
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runtime, "compiled", host_module())
+        patch.setattr(cuda, "AVAILABLE", True)
+        patch.setattr(cuda, "REASON", "")
         dispatch._chosen.clear()
+        yield runtime.compiled
+    dispatch._chosen.clear()
 
 
 @contextlib.contextmanager

@@ -16,8 +16,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from cnncore.errors import ArgumentError, BackendError
-from cnncore.kernels import array, checks, contract, cuda, native
+from cnncore.errors import ArgumentError, BackendError, OutOfMemoryError
+from cnncore.kernels import array, checks, contract, cuda, native, switches
 from cnncore.kernels.array.modules import array_module as array_module
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -49,11 +49,23 @@ def resolve(name: str, device: bool = False) -> tuple[str, Callable[..., Any], l
         elif implementation is None:
             reasons.append(f"{backend}: has no {name}")
         else:
+            reason = nondeterministic(backend).get(name) if device else None
+            if reason and switches.is_deterministic():
+                raise BackendError(
+                    f"kernel {name!r} on a device ({backend}): {reason}, which "
+                    'cnncore.deterministic(True) forbids; try: .to("cpu") around it'
+                )
             return backend, implementation, reasons
     raise BackendError(
         f"kernel {name!r}: no active backend has it ({'; '.join(reasons)}); "
         f"try: cnncore.set_backend('auto')"
     )
+
+
+def nondeterministic(backend: str) -> dict[str, str]:
+    """Kernels of a backend that give other bits from run to run on a device, and why."""
+    found: dict[str, str] = getattr(BACKENDS[backend], "NONDETERMINISTIC", {})
+    return found
 
 
 def set_backend(name: str) -> None:
@@ -102,8 +114,25 @@ def override(name: str, replacement: Callable[..., Any]) -> Iterator[None]:
 
 def _choose(name: str, device: bool) -> Callable[..., Any]:
     implementation = _overrides.get(name) or resolve(name, device)[1]
+    if device:
+        implementation = _naming_the_op(name, implementation)
     _chosen[name, device] = implementation
     return implementation
+
+
+def _naming_the_op(name: str, implementation: Callable[..., Any]) -> Callable[..., Any]:
+    """Say in which kernel a device ran out of memory: CuPy only says how much it wanted."""
+
+    @functools.wraps(implementation)
+    def named(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return implementation(*args, **kwargs)
+        except OutOfMemoryError:
+            raise
+        except MemoryError as error:
+            raise OutOfMemoryError(f"{name}: {error}; try: a smaller batch") from error
+
+    return named
 
 
 def dispatched(declaration: F) -> F:
@@ -131,4 +160,5 @@ KERNELS: dict[str, Callable[..., Any]] = {
     if callable(function) and getattr(function, "__module__", "") == contract.__name__
 }
 
+switches.observers.append(_chosen.clear)
 set_backend(os.environ.get("CNNCORE_BACKEND", "auto"))

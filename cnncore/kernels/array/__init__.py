@@ -33,9 +33,15 @@ from cnncore.kernels.array.sampling import resample, resample_adjoint
 
 AVAILABLE = True
 REASON = ""
+# On a device CuPy adds what meets in one place in the order of arrival.
+NONDETERMINISTIC = {
+    "put_add": "cupy.add.at adds by atomics",
+    "scatter_add": "cupy.bincount adds by atomics",
+}
 
 __all__ = [
     "AVAILABLE",
+    "NONDETERMINISTIC",
     "REASON",
     "adam_update",
     "bin_max",

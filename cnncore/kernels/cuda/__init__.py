@@ -1,0 +1,17 @@
+"""The CUDA backend: compiled kernels for CuPy arrays.
+
+What each kernel means stands in ``contract.py``.  A file a family: each function makes its
+arguments contiguous, asks for room and calls the kernel of its name in ``_cuda``
+(``runtime.call``).  A kernel that is not here runs through ``array``; ``dispatch`` records it.
+"""
+
+from __future__ import annotations
+
+from cnncore.kernels.cuda.pointwise import pointwise
+from cnncore.kernels.cuda.runtime import AVAILABLE, REASON, architectures
+
+# Kernels here that give other bits from run to run, each with the reason: none may run under
+# ``cnncore.deterministic(True)``.
+NONDETERMINISTIC: dict[str, str] = {}
+
+__all__ = ["AVAILABLE", "NONDETERMINISTIC", "REASON", "architectures", "pointwise"]
