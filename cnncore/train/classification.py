@@ -121,7 +121,7 @@ def digits_task(recipe: Recipe) -> Task:
 
 
 def fashion_task(recipe: Recipe) -> Task:
-    """A ResNet of 8 layers on Fashion-MNIST, pictures mirrored and moved by up to two pixels."""
+    """A ResNet of 8 layers on Fashion-MNIST, pictures mirrored and moved by up to one pixel."""
     init.seed(recipe.seed)
     model = SmallResNet(num_classes=10, channels=1, blocks=1)
 
@@ -133,7 +133,7 @@ def fashion_task(recipe: Recipe) -> Task:
     def augment(images: Images, rng: Rng) -> Images:
         mirror = rng.random(len(images)) < 0.5
         images = np.where(mirror[:, None, None, None], images[..., ::-1], images)
-        return shifted(images, rng, 2)
+        return shifted(images, rng, 1)
 
     return classification_task(
         "resnet_fashion", model, recipe, fashion_mnist, prepare, augment, label_smoothing=0.05

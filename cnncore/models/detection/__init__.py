@@ -12,6 +12,7 @@ from cnncore.models.detection.mask_rcnn import (
 )
 from cnncore.models.detection.roi_heads import RoiHeads, RoiSettings
 from cnncore.models.detection.rpn import RegionProposalNetwork, RpnOutputs, RpnSettings
+from cnncore.models.detection.to_onnx import detector_to_proto, export_detector
 
 __all__ = [
     "SMALL",
@@ -25,5 +26,7 @@ __all__ = [
     "RoiSettings",
     "RpnOutputs",
     "RpnSettings",
+    "detector_to_proto",
+    "export_detector",
     "maskrcnn_small",
 ]

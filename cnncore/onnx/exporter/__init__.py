@@ -14,12 +14,12 @@ import numpy as np
 
 from cnncore.autograd import Tensor, no_grad
 from cnncore.errors import ArgumentError
-from cnncore.inference.plan import Activation, Value, leaves
+from cnncore.inference.plan import Value, leaves
 from cnncore.inference.trace import other_numbers, trace
 from cnncore.io import atomic_write
 from cnncore.nn import Module
-from cnncore.onnx.exporter.builder import IR_VERSION, OPSET, Builder, ExportError
-from cnncore.onnx.exporter.writers import WRITERS, activation
+from cnncore.onnx.exporter.assembly import Declared, assemble, name_results, write_plan
+from cnncore.onnx.exporter.builder import Builder, ExportError
 from cnncore.onnx.graph import to_proto as graph_to_proto
 from cnncore.onnx.model import OnnxModel, load
 
@@ -94,29 +94,13 @@ def _traced(
     b = Builder(model)
     inputs = _names("input", plan.inputs, input_names)
     outputs = _names("output", plan.outputs(), output_names)
-    for name, value in zip(inputs, plan.inputs, strict=True):
-        b.define(value, b.free_name(name))
-    for node in plan.nodes:
-        b.layer = node.layers[0]
-        names = [b.name_of(x) for x in node.inputs]
-        if isinstance(node.work, Activation):
-            result = activation(b, node.work, names, node)
-        else:
-            kind = type(node.work).__name__
-            writer = WRITERS.get(kind) or WRITERS.get(node.parts[0])
-            if writer is None:
-                raise b.refuse(f"the op {node.parts[0]}")
-            result = writer(b, node.work, names, node)
-        b.define(node.output, result)
-    b.layer = ""
-    for name, value in zip(outputs, plan.outputs(), strict=True):
-        identity = b.onnx.helper.make_node("Identity", [b.name_of(value)], [b.free_name(name)])
-        b.nodes.append(identity)
-    return _model(
-        b,
-        dict(zip(inputs, plan.inputs, strict=True)),
-        dict(zip(outputs, plan.outputs(), strict=True)),
-    )
+    results = write_plan(b, plan, [b.free_name(name) for name in inputs])
+    name_results(b, results, outputs)
+
+    def declared(names: list[str], values: Sequence[Value]) -> Declared:
+        return {n: (v.dtype, v.shape) for n, v in zip(names, values, strict=True)}
+
+    return assemble(b, declared(inputs, plan.inputs), declared(outputs, plan.outputs()))
 
 
 def _names(kind: str, values: Sequence[Value], given: Sequence[str] | None) -> list[str]:
@@ -125,32 +109,6 @@ def _names(kind: str, values: Sequence[Value], given: Sequence[str] | None) -> l
     if len(given) != len(values) or len(set(given)) != len(given):
         raise ArgumentError(f"{kind}_names", f"{len(values)} different names", list(given))
     return list(given)
-
-
-def _model(b: Builder, inputs: dict[str, Value], outputs: dict[str, Value]) -> Any:
-    helper = b.onnx.helper
-
-    def declared(values: dict[str, Value]) -> list[Any]:
-        return [
-            helper.make_tensor_value_info(
-                name, helper.np_dtype_to_tensor_dtype(np.dtype(value.dtype)), value.shape
-            )
-            for name, value in values.items()
-        ]
-
-    graph = helper.make_graph(
-        b.nodes,
-        "cnncore",
-        declared(inputs),
-        declared(outputs),
-        [b.onnx.numpy_helper.from_array(array, name) for name, array in b.weights.items()],
-    )
-    imports = [helper.make_opsetid("", OPSET)]
-    model = helper.make_model(
-        graph, producer_name="cnncore", ir_version=IR_VERSION, opset_imports=imports
-    )
-    b.onnx.checker.check_model(model)
-    return model
 
 
 def _open_batch(proto: Any) -> None:

@@ -82,15 +82,18 @@ class Builder:
 
     def node(self, op: str, *inputs: str, **attributes: Any) -> str:
         """One ONNX node with one result."""
+        return self.results(op, 1, *inputs, **attributes)[0]
+
+    def results(self, op: str, count: int, *inputs: str, **attributes: Any) -> list[str]:
+        """One ONNX node with several results."""
         given = list(inputs)
         while given and not given[-1]:
             given.pop()
         name = self.free_name(f"{self.layer}/{op}" if self.layer else op)
         given_attributes = {k: v for k, v in attributes.items() if v is not None}
-        self.nodes.append(
-            self.onnx.helper.make_node(op, given, [f"{name}:0"], name, **given_attributes)
-        )
-        return f"{name}:0"
+        outputs = [f"{name}:{i}" for i in range(count)]
+        self.nodes.append(self.onnx.helper.make_node(op, given, outputs, name, **given_attributes))
+        return outputs
 
     def refuse(self, what: str) -> ExportError:
         """The error for an op that has no ONNX form."""

@@ -270,7 +270,7 @@ def cast(x: Array, target: np.dtype[Any], saturate: bool, round_mode: str = "up"
 
 def is_small(dtype: np.dtype[Any]) -> bool:
     """Floats of eight bits or fewer."""
-    return str(dtype.name).startswith(("float8", "float6", "float4"))
+    return str(dtype.name).startswith(("float8_", "float6_", "float4_"))
 
 
 def to_small_float(x: Array, dtype: np.dtype[Any], saturate: bool, round_mode: str) -> Array:
