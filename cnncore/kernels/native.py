@@ -104,6 +104,16 @@ def empty(shape: tuple[int, ...], dtype: Any) -> Array:
     return _call(_native.empty, shape, np.dtype(dtype)) if _native else np.empty(shape, dtype)
 
 
+def probe_arithmetic(dtype: Any, rounds: int) -> float:
+    """Run independent multiply-adds on all threads; the number of floating-point operations."""
+    return float(_call(_native.probe_arithmetic, np.dtype(dtype), rounds))
+
+
+def probe_memory(a: Array, b: Array, c: Array, sweeps: int) -> None:
+    """``a[i] = b[i] + s · c[i]`` on all threads, ``sweeps`` times; contiguous float32."""
+    _call(_native.probe_memory, a, b, c, sweeps)
+
+
 # --- matrices and convolution ---------------------------------------------------------------------
 
 

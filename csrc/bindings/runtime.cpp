@@ -1,10 +1,12 @@
 // Threads, memory, instruction sets: what runs underneath.
 #include "bindings/array.h"
 #include "bindings/bindings.h"
+#include "cnncore/check.h"
 #include "cnncore/memory_pool.h"
 #include "cnncore/registry.h"
 #include "cnncore/threads.h"
 #include "cpu/dispatch_isa.h"
+#include "cpu/probe.h"
 
 namespace cnncore {
 
@@ -61,6 +63,27 @@ py::dict build_info() {
   return result;
 }
 
+double probe_arithmetic_binding(const py::dtype& dtype, index_t rounds) {
+  CNNCORE_REQUIRE(rounds >= 0, "rounds", "a count >= 0", rounds);
+  const bool wide = dtype.itemsize() == sizeof(double);
+  double operations = 0;
+  without_gil([&] {
+    operations = wide ? probe_arithmetic<double>(rounds) : probe_arithmetic<float>(rounds);
+  });
+  return operations;
+}
+
+// Sweeps over three arrays of `count` floats that are kept between calls by the caller.
+void probe_memory_binding(py::array_t<float, py::array::c_style>& a,
+                          const py::array_t<float, py::array::c_style>& b,
+                          const py::array_t<float, py::array::c_style>& c, index_t sweeps) {
+  CNNCORE_REQUIRE(a.size() == b.size() && a.size() == c.size(), "b and c", "the size of a",
+                  b.size());
+  float* const to = a.mutable_data();
+  const index_t count = a.size();
+  without_gil([&] { probe_memory(to, b.data(), c.data(), count, sweeps); });
+}
+
 }  // namespace
 
 void bind_runtime(py::module_& module) {
@@ -82,6 +105,8 @@ void bind_runtime(py::module_& module) {
   module.def("available_isas", &available);
   module.def("features", &features);
   module.def("build_info", &build_info);
+  module.def("probe_arithmetic", &probe_arithmetic_binding, py::arg("dtype"), py::arg("rounds"));
+  module.def("probe_memory", &probe_memory_binding);
 }
 
 }  // namespace cnncore
