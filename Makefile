@@ -25,7 +25,7 @@ help:
 	@echo "make sanitize  kernel tests under the address and undefined-behaviour sanitizers"
 	@echo "make lint      ruff, mypy --strict, clang-format"
 	@echo "make format    rewrite the sources in the project's format"
-	@echo "make bench     time the kernels beside PyTorch"
+	@echo "make bench     time the kernels beside PyTorch and ONNX Runtime, update the README"
 	@echo "make clean     remove environments and builds"
 
 # An environment is rebuilt when the build's sources are newer than it; Python files are used from
@@ -46,7 +46,7 @@ $(PARITY)/.ready: $(SOURCES)
 	$(PYTHON) -m venv $(PARITY)
 	$(PARITY)/bin/python -m pip install $(PIP_QUIET) --upgrade pip
 	$(PARITY)/bin/python -m pip install $(PIP_QUIET) torch==2.13.0
-	$(PARITY)/bin/python -m pip install $(PIP_QUIET) -e ".[test]" onnxruntime
+	$(PARITY)/bin/python -m pip install $(PIP_QUIET) -e ".[bench,test]" onnxruntime
 	touch $@
 
 demo: $(VENV)/.ready
@@ -97,8 +97,10 @@ format: $(VENV)/.ready-dev
 	find csrc -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh' \
 	    | xargs $(VENV)/bin/clang-format -i
 
+# Every suite, some minutes on two cores: SUITES="gemm pool" measures some of them.
+SUITES := all
 bench: $(PARITY)/.ready
-	$(PARITY)/bin/python -m benchmarks.run $(ARGS)
+	$(PARITY)/bin/cnncore bench $(SUITES) --publish benchmarks/results --readme README.md $(ARGS)
 
 clean:
 	rm -rf $(VENV) $(PARITY) build cnncore/_native*.so cnncore/_cuda*.so

@@ -25,12 +25,13 @@ from torch._inductor import config as inductor
 
 import cnncore
 from benchmarks.peers import TorchPlan, as_onnx
-from benchmarks.run import PAUSE, RESULTS
 from cnncore import models
+from cnncore.bench import PAUSE
 from cnncore.inference.trace import trace
 from cnncore.inspect import machine
 
 Run = Callable[[], Any]
+RESULTS = Path(__file__).parent / "results"
 NETWORKS = {"resnet50": 224, "mobilenet_v2": 224, "efficientnet_b0": 224, "centerface": 640}
 TOLERANCE = 2e-3  # of the largest value: a hundred layers of float32
 

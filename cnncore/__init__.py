@@ -30,7 +30,7 @@ from cnncore.kernels.native import get_num_threads, memory_stats, set_num_thread
 from cnncore.kernels.switches import allow_tf32, deterministic
 
 if TYPE_CHECKING:
-    from cnncore import data, explain, io, models, nn, onnx, optim, testing, vision
+    from cnncore import bench, data, explain, io, models, nn, onnx, optim, testing, vision
     from cnncore.inference import compile
     from cnncore.inspect import info, where
 
@@ -39,6 +39,7 @@ __version__ = "0.1.0"
 # Imported on first use, so that ``import cnncore`` costs little more than ``import numpy``.
 _LAZY = frozenset(
     {
+        "bench",
         "cli",
         "data",
         "explain",
@@ -59,6 +60,7 @@ __all__ = [
     "Tensor",
     "__version__",
     "allow_tf32",
+    "bench",
     "compile",
     "data",
     "detect_anomaly",

@@ -34,6 +34,7 @@ LAYERS = {
     "explain": 7.1,
     "testing": 7.1,
     "train": 7.2,
+    "bench": 7.25,
     "cli": 7.3,
 }
 # Files longer than one sitting, each with the reason.

@@ -1,4 +1,4 @@
-"""The command line: ``cnncore demo | train | predict | gradcheck | info | where``."""
+"""The command line: ``cnncore demo | train | predict | gradcheck | bench | info | where``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import cnncore
-from cnncore.cli import gradcheck, predict
+from cnncore.cli import bench, gradcheck, predict
 from cnncore.errors import CnncoreError
 
 
@@ -48,6 +48,7 @@ def _parser() -> argparse.ArgumentParser:
 
     predict.add_parser(commands)
     gradcheck.add_parser(commands)
+    bench.add_parser(commands)
 
     info = commands.add_parser("info", help="what runs on what, and why not on better")
     info.set_defaults(run=_info)

@@ -1,0 +1,84 @@
+"""Timing that can be trusted on a machine that does other things, too.
+
+Contenders take turns in one process, round after round, so that whatever disturbs the machine
+disturbs all of them alike; figures are medians, with quartiles.  After a peer's turn comes a pause,
+because its threads spin for a while and would be timed with whoever comes next.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+PAUSE = 0.01  # seconds after a peer's turn
+SHORTEST = 5e-4  # a shorter call is repeated within its turn until about this much time has passed
+MOST_REPEATS = 200
+LONGEST = 5.0  # seconds in all for one contender: a slow one gets fewer turns, not fewer than 3
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds of one call: median and quartiles over ``samples`` turns of ``repeats`` calls."""
+
+    median: float
+    q1: float
+    q3: float
+    samples: int
+    repeats: int = 1
+
+
+def summary(seconds: Sequence[float], repeats: int = 1) -> Timing:
+    """Median and quartiles (by linear interpolation between the sorted values).
+
+    >>> summary([5.0, 1.0, 2.0, 4.0, 3.0])
+    Timing(median=3.0, q1=2.0, q3=4.0, samples=5, repeats=1)
+    """
+    if len(seconds) == 1:
+        return Timing(seconds[0], seconds[0], seconds[0], 1, repeats)
+    q1, median, q3 = statistics.quantiles(seconds, n=4, method="inclusive")
+    return Timing(median, q1, q3, len(seconds), repeats)
+
+
+def interleaved(
+    runs: Mapping[str, Callable[[], Any]],
+    rounds: int = 20,
+    pause_after: Callable[[str], bool] = lambda name: True,
+    clock: Callable[[], float] = time.perf_counter,
+    sleep: Callable[[float], Any] = time.sleep,
+    tick: Callable[[], Any] = lambda: None,
+) -> dict[str, Timing]:
+    """Time all of ``runs`` in turns; ``pause_after(name)`` says which leave threads spinning.
+
+    Each runs twice first: once for caches, memory and lazy set-up, once to see how long it takes;
+    calls shorter than half a millisecond are then repeated within their turn.  The order of turns
+    is reversed in every second round, so that nobody always follows the same neighbour.  Who needs
+    more than five seconds for all its turns gets fewer; ``Timing.samples`` says how many.
+    """
+    plans = {name: _plan(run, rounds, clock) for name, run in runs.items()}
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    for number in range(rounds):
+        for name in list(runs)[:: 1 if number % 2 == 0 else -1]:
+            run, (turns, repeats) = runs[name], plans[name]
+            if number >= turns:
+                continue
+            start = clock()
+            for _ in range(repeats):
+                run()
+            seconds[name].append((clock() - start) / repeats)
+            if pause_after(name):
+                sleep(PAUSE)
+        tick()
+    return {name: summary(values, plans[name][1]) for name, values in seconds.items()}
+
+
+def _plan(run: Callable[[], Any], rounds: int, clock: Callable[[], float]) -> tuple[int, int]:
+    """Turns, and calls in each."""
+    run()
+    start = clock()
+    run()
+    taken = max(clock() - start, 1e-9)
+    turns = min(rounds, max(3, int(LONGEST / taken)))
+    return turns, max(1, min(MOST_REPEATS, round(SHORTEST / taken)))
