@@ -131,7 +131,45 @@ def assert_close(got: np.ndarray, want: np.ndarray, dtype: type) -> None:
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 @pytest.mark.parametrize("seed", range(25))
 def test_family_follows_the_definition(seed: int, algorithm: str, dtype: type) -> None:
-    case = random_case(seed)
+    check_family(random_case(seed), algorithm, dtype, seed)
+
+
+def depthwise_case(seed: int) -> Case:
+    """The windows that have loops of their own and some that have not, on planes whose rows end
+    before, on and after the end of a vector; more rows than one strip; uneven paddings."""
+    rng = np.random.default_rng(seed)
+    kernel, stride = [(3, 1), (3, 2), (5, 1), (5, 2), (7, 2), (4, 3)][seed % 6]
+    pads = [(int(a), int(b)) for a, b in rng.integers(0, kernel + 1, (2, 2))]
+    window = Window2d((kernel, kernel), (stride, stride), (pads[0], pads[1]))
+    size = int(rng.choice([5, 7, 33, 70])), int(rng.choice([1, 7, 8, 15, 16, 17, 31, 64, 75]))
+    size = max(size[0], kernel - sum(pads[0])), max(size[1], kernel - sum(pads[1]))
+    channels, outputs = [(1, 1), (1, 2), (2, 1)][seed % 3]
+    return Case(int(rng.integers(1, 4)), int(rng.choice([2, 5])), channels, outputs, size, window)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("seed", range(48))
+def test_depthwise_follows_the_definition(seed: int, dtype: type) -> None:
+    check_family(depthwise_case(seed), "auto", dtype, seed)
+
+
+def test_nothing_outside_a_plane_touches_a_depthwise_result() -> None:
+    """Lanes beyond a row are masked: what lies there (here infinities) may not come in by 0 · ∞."""
+    for kernel, stride in ((3, 1), (3, 2), (5, 1), (5, 2)):
+        window = Window2d((kernel, kernel), (stride, stride), ((1, 1), (1, 1)))
+        x = np.full((1, 3, 9, 11), np.inf, np.float32)
+        x[:, 1] = 1
+        gy = np.full((1, 3, *window.output_size((9, 11))), np.inf, np.float32)
+        gy[:, 1] = 1
+        weight = np.ones((3, 1, kernel, kernel), np.float32)
+        assert np.isfinite(native.conv2d(x, weight, None, window, 3)[:, 1]).all()
+        assert np.isfinite(
+            native.conv_transpose2d(gy, weight, None, (9, 11), window, 3)[:, 1]
+        ).all()
+        assert np.isfinite(native.conv2d_weight(x, gy, window, 3)[1]).all()
+
+
+def check_family(case: Case, algorithm: str, dtype: type, seed: int) -> None:
     x, weight, gy = arrays(case, dtype, seed)
     rng = np.random.default_rng(seed + 1)
     bias = rng.standard_normal(len(weight)).astype(dtype)
@@ -148,6 +186,41 @@ def test_family_follows_the_definition(seed: int, algorithm: str, dtype: type) -
         dtype,
     )
     assert_close(native.conv2d_weight(x, gy, *args), weight_by_definition(case, x, gy), dtype)
+
+
+# (N, C, O, groups, plane, window): large enough to be split, in every way an algorithm splits.
+SPLIT = [
+    (2, 16, 24, 1, (40, 41), Window2d((3, 3), (1, 1), ((1, 1), (1, 1)))),
+    (1, 64, 96, 1, (28, 28), Window2d((1, 1))),
+    (1, 3, 20, 1, (65, 70), Window2d((7, 7), (2, 2), ((3, 3), (3, 3)))),
+    (3, 40, 33, 1, (14, 14), Window2d((4, 4), (2, 2), ((1, 1), (1, 1)))),
+    (2, 32, 32, 8, (20, 20), Window2d((3, 3), (1, 1), ((2, 2), (2, 2)), (2, 2))),
+    (1, 2, 2, 2, (150, 130), Window2d((5, 5), (1, 1), ((2, 2), (2, 2)))),
+    (2, 40, 40, 40, (33, 30), Window2d((3, 3), (2, 2), ((1, 1), (1, 1)))),
+    (1, 5, 6, 1, (200, 200), Window2d((16, 16), (8, 8), ((4, 4), (4, 4)))),
+]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("layer", SPLIT, ids=lambda s: f"{s[1]}x{s[4][0]}-{s[5].kernel[0]}")
+def test_any_number_of_threads_gives_the_same_bits(layer: tuple, dtype: type) -> None:
+    n, c, o, groups, size, window = layer
+    case = Case(n, groups, c // groups, o // groups, size, window)
+    x, weight, gy = arrays(case, dtype, 0)
+    before, results = native.get_num_threads(), []
+    try:
+        for threads in (1, 2, 3):
+            native.set_num_threads(threads)
+            results.append(
+                [
+                    native.conv2d(x, weight, None, window, groups).tobytes(),
+                    native.conv_transpose2d(gy, weight, None, size, window, groups).tobytes(),
+                    native.conv2d_weight(x, gy, window, groups).tobytes(),
+                ]
+            )
+    finally:
+        native.set_num_threads(before)
+    assert results[0] == results[1] == results[2]
 
 
 @pytest.mark.parametrize("seed", range(10))

@@ -1,216 +1,169 @@
+// "depthwise": convolutions with one or two channels a group: too few products per pixel for a
+// matrix kernel. Planes are read and written once, where they lie (isa/depthwise.cpp).
+//
+// Work is split over planes of the result, and over bands of their rows where planes are few; a
+// weight gradient over filters, and over bands of rows of gy whose sums are then added in order.
 #include "cpu/conv/depthwise.h"
 
 #include <algorithm>
-#include <vector>
 
 #include "cnncore/check.h"
+#include "cnncore/memory_pool.h"
 #include "cnncore/threads.h"
 #include "cpu/conv/kept.h"
-#include "cpu/grouped_direct.h"
 
 namespace cnncore {
-
-CNNCORE_DECLARE_FOR_EACH_ISA(template <class T>
-                             void filter_line(const T* band, const index_t* offset, const T* weight,
-                                              index_t taps, T bias, T* line, index_t n))
-
 namespace {
 
-constexpr index_t kLine = 4096;        // outputs of a band: its copy and its line stay in the cache
-constexpr index_t kChunkWork = 65536;  // products worth handing to another thread
+constexpr index_t kTasks = 8;           // as many tasks as this where the shape allows it
+constexpr index_t kBandWork = 16384;    // products of a band at least
+constexpr index_t kChunkWork = 131072;  // products worth handing to another thread
 
-// One axis: which phases of the stride the taps read, and how far into them.
-struct Phases {
-  explicit Phases(const Window1d& w) : window(w) {
-    for (index_t k = 0; k < w.kernel; ++k) {
-      const index_t phase = k * w.dilation % w.stride;
-      const auto known = std::find(used.begin(), used.end(), phase);
-      slot.push_back(known - used.begin());
-      if (known == used.end()) used.push_back(phase);
-      shift.push_back(k * w.dilation / w.stride);
-    }
-    reach = *std::max_element(shift.begin(), shift.end());
+// Rows 0..rows of `planes` planes in bands: depends on shapes only.
+struct Bands {
+  Bands(index_t planes, index_t rows, index_t row_work) {
+    const index_t most = max_of(1, rows * row_work / kBandWork);
+    count = max_of(1, min_of(min_of(rows, most), ceil_div(kTasks, max_of(1, planes))));
+    size = ceil_div(rows, count);
+    count = max_of(1, ceil_div(rows, max_of(1, size)));
   }
-
-  const Window1d& window;
-  std::vector<index_t> used;         // the phases that are copied
-  std::vector<index_t> slot, shift;  // of each tap: which of them, and the place in it
-  index_t reach;                     // the largest shift
+  index_t count, size;
 };
 
 template <class T>
-void copy_row(const T* from, index_t count, index_t step, T* to) {
-  if (step == 1) {
-    for (index_t i = 0; i < count; ++i) to[i] = from[i];
-  } else if (step == 2) {
-    for (index_t i = 0; i < count; ++i) to[i] = from[2 * i];
-  } else {
-    for (index_t i = 0; i < count; ++i) to[i] = from[step * i];
-  }
+DepthwisePlane<T> plane_of(const ConvShape& s) {
+  return {s.window, s.height, s.width, s.oh(), s.ow(), 0, 0, nullptr, T(0), false};
 }
 
-// How a layer is cut up. Depends on shapes only.
-template <class T>
-struct Plan {
-  const ConvShape& s;
-  Phases h, w;
-  index_t band, bands;        // rows of outputs
-  index_t pitch, phase_size;  // of a row of the copy, of a phase of a channel
-  index_t size;               // of the copy of a channel
-  std::vector<index_t> offset;
-  std::vector<index_t> first, last;  // of each column phase: which of its places are in the plane
-
-  explicit Plan(const ConvShape& shape) : s(shape), h(shape.window.h), w(shape.window.w) {
-    pitch = s.ow() + w.reach;
-    band = max_of(1, min_of(s.oh(), kLine / max_of(1, pitch)));
-    bands = ceil_div(s.oh(), band);
-    band = ceil_div(s.oh(), max_of(1, bands));
-    phase_size = checked_product(band + h.reach, pitch);
-    size = checked_product(phase_size, static_cast<index_t>(h.used.size() * w.used.size()));
-    for (index_t c = 0; c < s.group_channels(); ++c)
-      for (std::size_t i = 0; i < h.slot.size(); ++i)
-        for (std::size_t j = 0; j < w.slot.size(); ++j)
-          offset.push_back(c * size + h.shift[i] * pitch + w.shift[j] +
-                           (h.slot[i] * static_cast<index_t>(w.used.size()) + w.slot[j]) *
-                               phase_size);
-    for (index_t phase : w.used) {
-      const Window1d places{1, w.window.stride, w.window.before - phase, 0, 1};
-      index_t begin, end;
-      places.outputs_inside(0, s.width, pitch, begin, end);
-      first.push_back(min_of(begin, end));
-      last.push_back(end);
-    }
-  }
-
-  // Elements of scratch: the copies, what the filter may read beyond them, the line.
-  index_t copy_size() const { return s.group_channels() * size + kFilterLanes; }
-  index_t line_size() const { return band * pitch + kFilterLanes; }
-
-  void copy(const T* plane, index_t row, T* to) const {
-    for (index_t phase_h : h.used)
-      for (std::size_t j = 0; j < w.used.size(); ++j) {
-        const index_t begin = first[j], end = last[j];
-        const index_t column = begin * w.window.stride + w.used[j] - w.window.before;
-        for (index_t r = 0; r < band + h.reach; ++r, to += pitch) {
-          const index_t source = (row + r) * h.window.stride + phase_h - h.window.before;
-          if (source < 0 || source >= s.height || begin >= end) {
-            std::fill_n(to, pitch, T(0));
-            continue;
-          }
-          for (index_t i = 0; i < begin; ++i) to[i] = T(0);
-          copy_row(plane + source * s.width + column, end - begin, w.window.stride, to + begin);
-          for (index_t i = end; i < pitch; ++i) to[i] = T(0);
-        }
-      }
-  }
-};
-
-template <class T>
-void depthwise(const ConvShape& s, const T* x, const T* weight, const T* bias,
-               const Finish<T>& finish, T* y) {
-  const index_t oh = s.oh(), ow = s.ow(), in = s.height * s.width;
-  if (s.images * s.outputs * oh * ow == 0) return;
-  const Plan<T> plan(s);
-  const FilterLine<T> filter = CNNCORE_SELECT_ISA(filter_line<T>);
-  const auto taps = static_cast<index_t>(plan.offset.size());
-  const index_t work = plan.band * plan.pitch * (taps + 4);
-  parallel_for(
-      s.images * s.outputs * plan.bands, max_of(1, kChunkWork / work),
-      [&](index_t begin, index_t end) {
-        Scratch<T> copies(plan.copy_size()), line(plan.line_size());
-        std::fill_n(copies.data() + plan.copy_size() - kFilterLanes, kFilterLanes, T(0));
-        for (index_t task = begin; task < end; ++task) {
-          const index_t plane = task / plan.bands, row = task % plan.bands * plan.band;
-          const index_t rows = min_of(plan.band, oh - row);
-          const index_t n = plane / s.outputs, o = plane % s.outputs;
-          const index_t channel = n * s.channels + o / s.group_outputs() * s.group_channels();
-          for (index_t c = 0; c < s.group_channels(); ++c)
-            plan.copy(x + (channel + c) * in, row, copies.data() + c * plan.size);
-          filter(copies.data(), plan.offset.data(), weight + o * taps, taps,
-                 bias != nullptr ? bias[o] : T(0), line.data(), (rows - 1) * plan.pitch + ow);
-          const index_t target = (plane * oh + row) * ow;
-          for (index_t r = 0; r < rows; ++r)
-            copy_row(line.data() + r * plan.pitch, ow, 1, y + target + r * ow);
-          if (finish.needed())
-            finish_run(finish, finish.residual != nullptr ? finish.residual + target : nullptr,
-                       y + target, rows * ow);
-        }
-      });
+// The window and the plane sizes of the forward convolution that a transpose with stride 1 is; its
+// taps are reversed.
+bool is_reversible(const Window2d& window) {
+  return window.h.stride == 1 && window.w.stride == 1;
 }
 
 template <class T>
-DirectPlanes<T> direct_planes(const ConvShape& s) {
-  return {s.window, s.height, s.width, s.oh(), s.ow()};
+DepthwisePlane<T> reversed(const DepthwisePlane<T>& p) {
+  DepthwisePlane<T> r = p;
+  r.height = p.oh;
+  r.width = p.ow;
+  r.oh = p.height;
+  r.ow = p.width;
+  for (Window1d* axis : {&r.window.h, &r.window.w})
+    axis->before = (axis->kernel - 1) * axis->dilation - axis->before;
+  return r;
 }
 
-// --- depthwise -----------------------------------------------------------------------------------
-
-template <class T>
-void depthwise_transpose(const ConvShape& s, const T* y, const T* weight, const T* bias, T* x) {
-  const DirectPlanes<T> planes = direct_planes<T>(s);
-  const auto kernel = direct_kernels<T>().transpose;
-  const index_t in = s.height * s.width, out = planes.oh * planes.ow;
-  parallel_for(s.images * s.channels, grain_for(out * s.taps()), [&](index_t begin, index_t end) {
-    for (index_t i = begin; i < end; ++i) {
-      const index_t n = i / s.channels, channel = i % s.channels;
-      const index_t group = channel / s.group_channels(), c = channel % s.group_channels();
-      std::fill_n(x + i * in, in, bias != nullptr ? bias[channel] : T(0));
-      for (index_t j = 0; j < s.group_outputs(); ++j) {
-        const index_t o = group * s.group_outputs() + j;
-        kernel(planes, y + (n * s.outputs + o) * out,
-               weight + (o * s.group_channels() + c) * s.taps(), x + i * in);
-      }
-    }
-  });
-}
-
-template <class T>
-void depthwise_weight(const ConvShape& s, const T* x, const T* gy, T* gweight) {
-  const DirectPlanes<T> planes = direct_planes<T>(s);
-  const auto kernel = direct_kernels<T>().weight;
-  const index_t in = s.height * s.width, out = planes.oh * planes.ow;
-  parallel_for(s.outputs * s.group_channels(), grain_for(s.images * out * s.taps()),
-               [&](index_t begin, index_t end) {
-                 for (index_t i = begin; i < end; ++i) {
-                   const index_t o = i / s.group_channels(), c = i % s.group_channels();
-                   const index_t channel = o / s.group_outputs() * s.group_channels() + c;
-                   T* const target = gweight + i * s.taps();
-                   std::fill_n(target, s.taps(), T(0));
-                   for (index_t n = 0; n < s.images; ++n)
-                     kernel(planes, x + (n * s.channels + channel) * in,
-                            gy + (n * s.outputs + o) * out, target);
-                 }
-               });
-}
-
+// One direction: `to` has `planes` planes an image, each the sum of `sources` planes of `from`.
 template <class T>
 class DepthwiseLayer final : public ConvLayer<T> {
  public:
   DepthwiseLayer(const ConvShape& shape, ConvDirection direction, const T* weight, const T* bias)
       : s_(shape),
-        direction_(direction),
+        forward_(direction == ConvDirection::output),
         weight_(weight, shape.weight_size()),
-        bias_(keep_bias(shape, direction, bias)) {}
+        bias_(keep_bias(shape, direction, bias)),
+        plane_(plane_of<T>(shape)),
+        source_size_(forward_ ? shape.height * shape.width : shape.oh() * shape.ow()) {
+    const DepthwiseKernels<T> kernels = CNNCORE_SELECT_ISA(depthwise_kernels<T>)(shape.window);
+    run_ = forward_ ? kernels.forward : kernels.transpose;
+    if (forward_ || !is_reversible(shape.window)) return;
+    plane_ = reversed(plane_);
+    run_ = kernels.forward;
+    for (index_t f = 0; f * s_.taps() < s_.weight_size(); ++f)
+      std::reverse(weight_.data() + f * s_.taps(), weight_.data() + (f + 1) * s_.taps());
+  }
 
   void run(const T* from, const Finish<T>& finish, T* to) const override {
-    if (direction_ == ConvDirection::output) {
-      depthwise(s_, from, weight_.data(), bias_.data(), finish, to);
-    } else {
-      depthwise_transpose(s_, from, weight_.data(), bias_.data(), to);
-      finish_all(finish, to, s_.input_size());
-    }
+    const index_t planes = forward_ ? s_.outputs : s_.channels;
+    const index_t rows = forward_ ? s_.oh() : s_.height, columns = forward_ ? s_.ow() : s_.width;
+    if (s_.images * planes * rows * columns == 0) return;
+    const index_t row_work = max_of(1, s_.oh() * s_.ow() * s_.taps() / rows);
+    const Bands bands(s_.images * planes, rows, row_work);
+    parallel_for(s_.images * planes * bands.count, max_of(1, kChunkWork / (bands.size * row_work)),
+                 [&](index_t begin, index_t end) {
+                   DepthwisePlane<T> plane = plane_;
+                   // Counted, not divided: a small plane takes no longer than a few divisions.
+                   index_t band = begin % bands.count, index = begin / bands.count;
+                   index_t n = index / planes, c = index % planes;
+                   for (index_t task = begin; task < end; ++task) {
+                     plane.first = band * bands.size;
+                     plane.last = min_of(rows, plane.first + bands.size);
+                     sum_sources(plane, from, n, c, to + index * rows * columns);
+                     if (finish.needed()) {
+                       const index_t offset = (index * rows + plane.first) * columns;
+                       finish_run(finish,
+                                  finish.residual != nullptr ? finish.residual + offset : nullptr,
+                                  to + offset, (plane.last - plane.first) * columns);
+                     }
+                     if (++band < bands.count) continue;
+                     band = 0;
+                     ++index;
+                     if (++c < planes) continue;
+                     c = 0;
+                     ++n;
+                   }
+                 });
   }
 
   std::size_t bytes() const override { return weight_.bytes() + bias_.bytes(); }
 
  private:
+  // Plane c of image n of the result, the rows that `plane` says.
+  void sum_sources(DepthwisePlane<T>& plane, const T* from, index_t n, index_t c, T* to) const {
+    const index_t channels = s_.group_channels(), outputs = s_.group_outputs();
+    const index_t group = c / (forward_ ? outputs : channels);
+    const index_t sources = forward_ ? channels : outputs;
+    plane.bias = bias_.data() != nullptr ? bias_.data()[c] : T(0);
+    for (index_t k = 0; k < sources; ++k) {
+      const index_t source = group * sources + k;
+      const index_t filter = forward_ ? c * channels + k : source * channels + c % channels;
+      plane.weight = weight_.data() + filter * s_.taps();
+      plane.accumulate = k > 0;
+      run_(plane, from + (n * s_.groups * sources + source) * source_size_, to);
+    }
+  }
+
   ConvShape s_;
-  ConvDirection direction_;
+  bool forward_;
   Kept<T> weight_, bias_;
+  DepthwisePlane<T> plane_;
+  index_t source_size_;
+  void (*run_)(const DepthwisePlane<T>&, const T*, T*);
 };
 
+template <class T>
+void depthwise_weight(const ConvShape& s, const T* x, const T* gy, T* gweight) {
+  const index_t in = s.height * s.width, out = s.oh() * s.ow(), taps = s.taps();
+  const index_t filters = s.outputs * s.group_channels();
+  if (s.images * out == 0) std::fill_n(gweight, s.weight_size(), T(0));
+  if (s.images * out * filters == 0) return;
+  const auto run = CNNCORE_SELECT_ISA(depthwise_kernels<T>)(s.window).weight;
+  const index_t row_work = s.images * s.ow() * taps;
+  const Bands bands(filters, s.oh(), row_work);
+  Scratch<T> parts(bands.count > 1 ? bands.count * filters * taps : 1);
+  T* const sums = bands.count > 1 ? parts.data() : gweight;
+  parallel_for(filters * bands.count, max_of(1, kChunkWork / (bands.size * row_work)),
+               [&](index_t begin, index_t end) {
+                 DepthwisePlane<T> plane = plane_of<T>(s);
+                 const DepthwiseSum<T> all{s.images, s.channels * in, s.outputs * out};
+                 for (index_t task = begin; task < end; ++task) {
+                   const index_t filter = task % filters, band = task / filters;
+                   const index_t o = filter / s.group_channels(), c = filter % s.group_channels();
+                   const index_t channel = o / s.group_outputs() * s.group_channels() + c;
+                   plane.first = band * bands.size;
+                   plane.last = min_of(s.oh(), plane.first + bands.size);
+                   run(plane, all, x + channel * in, gy + o * out, sums + task * taps);
+                 }
+               });
+  if (bands.count == 1) return;
+  std::copy_n(sums, filters * taps, gweight);
+  for (index_t i = filters * taps; i < bands.count * filters * taps; ++i)
+    gweight[i % (filters * taps)] += sums[i];
+}
+
 bool serves(const ConvShape& s, ConvDirection) {
-  return s.group_channels() * s.group_outputs() <= 2;
+  const index_t pairs = s.group_channels() * s.group_outputs();
+  return pairs == 1 || pairs == 2;
 }
 
 }  // namespace

@@ -1,21 +1,39 @@
-// "depthwise": convolutions with one or two channels a group: too few products per pixel for a
-// matrix kernel.
-//
-// A band of a plane is copied with its zeros around it, split into the phases of the stride; then
-// every tap of all outputs of the band reads one contiguous run, and the layer is a short filter
-// over a line:  line[i] = bias + sum over t of weight[t] * band[offset[t] + i].
-// Between two rows of outputs the line holds a few values that belong to nobody.
+// The loops under "depthwise" (depthwise.cpp): one plane of the source, one plane of the result.
 #pragma once
 
-#include "cnncore/macros.h"
+#include "cnncore/geometry.h"
+#include "cpu/dispatch_isa.h"
 
 namespace cnncore {
 
-// Writes line[0 .. n rounded up to whole vectors), reads as far beyond offset[t] + n.
 template <class T>
-using FilterLine = void (*)(const T* band, const index_t* offset, const T* weight, index_t taps,
-                            T bias, T* line, index_t n);
+struct DepthwisePlane {
+  Window2d window;
+  index_t height, width, oh, ow;  // of the plane of x, of the plane of y
+  index_t first, last;            // rows to compute (the weight gradient: rows of y to sum over)
+  const T* weight;                // KH x KW
+  T bias;
+  bool accumulate;  // add to what is there instead of to the bias
+};
 
-constexpr index_t kFilterLanes = 64;  // elements that FilterLine may touch beyond n
+// Planes of several images, for the sums of the weight gradient.
+template <class T>
+struct DepthwiseSum {
+  index_t images, x_stride, y_stride;
+};
+
+template <class T>
+struct DepthwiseKernels {
+  // x -> y and y -> x, rows first..last of the result
+  void (*forward)(const DepthwisePlane<T>& plane, const T* x, T* y);
+  void (*transpose)(const DepthwisePlane<T>& plane, const T* y, T* x);
+  // gweight[KH][KW] = sum over images and rows first..last of y
+  void (*weight)(const DepthwisePlane<T>& plane, const DepthwiseSum<T>& sum, const T* x,
+                 const T* gy, T* gweight);
+};
+
+// Those for 3x3 and 5x5 with stride 1 and 2 know their window at compile time.
+CNNCORE_DECLARE_FOR_EACH_ISA(
+    template <class T> DepthwiseKernels<T> depthwise_kernels(const Window2d& window))
 
 }  // namespace cnncore

@@ -1,0 +1,135 @@
+// Parts of vectors, and the shuffles of two vectors that sort lanes by even and odd. Include from
+// csrc/cpu/isa only.
+#pragma once
+
+#if defined(__AVX2__)
+  #include <immintrin.h>
+#endif
+
+#include <utility>
+
+#include "cpu/isa/simd.h"
+
+namespace cnncore {
+namespace CNNCORE_ISA_NAMESPACE {
+
+// The lanes first <= lane < last of a vector of T; both ends may lie beyond it on either side.
+#if defined(__AVX512F__)
+
+template <class T>
+struct Lanes {
+  CNNCORE_HD Lanes() {}
+  CNNCORE_HD Lanes(index_t first, index_t last) : bits(below(last) & ~below(first)) {}
+
+  static CNNCORE_HD unsigned below(index_t lane) {
+    return (1U << max_of(0, min_of(lane, Simd<T>::width))) - 1U;
+  }
+
+  unsigned bits;
+};
+
+CNNCORE_HD __m512 load_lanes(const float* p, const Lanes<float>& lanes) {
+  return _mm512_maskz_loadu_ps(static_cast<__mmask16>(lanes.bits), p);
+}
+CNNCORE_HD __m512d load_lanes(const double* p, const Lanes<double>& lanes) {
+  return _mm512_maskz_loadu_pd(static_cast<__mmask8>(lanes.bits), p);
+}
+CNNCORE_HD void store_lanes(float* p, __m512 v, const Lanes<float>& lanes) {
+  _mm512_mask_storeu_ps(p, static_cast<__mmask16>(lanes.bits), v);
+}
+CNNCORE_HD void store_lanes(double* p, __m512d v, const Lanes<double>& lanes) {
+  _mm512_mask_storeu_pd(p, static_cast<__mmask8>(lanes.bits), v);
+}
+
+#elif defined(__AVX2__)
+
+template <class T>
+struct Lanes;
+
+template <>
+struct Lanes<float> {
+  CNNCORE_HD Lanes() {}
+  CNNCORE_HD Lanes(index_t first, index_t last) {
+    const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+    bits = _mm256_andnot_si256(_mm256_cmpgt_epi32(_mm256_set1_epi32(clamp(first)), lane),
+                               _mm256_cmpgt_epi32(_mm256_set1_epi32(clamp(last)), lane));
+  }
+  static CNNCORE_HD int clamp(index_t lane) { return static_cast<int>(max_of(0, min_of(lane, 8))); }
+  __m256i bits;
+};
+
+template <>
+struct Lanes<double> {
+  CNNCORE_HD Lanes() {}
+  CNNCORE_HD Lanes(index_t first, index_t last) {
+    const __m256i lane = _mm256_setr_epi64x(0, 1, 2, 3);
+    bits = _mm256_andnot_si256(_mm256_cmpgt_epi64(_mm256_set1_epi64x(first), lane),
+                               _mm256_cmpgt_epi64(_mm256_set1_epi64x(last), lane));
+  }
+  __m256i bits;
+};
+
+CNNCORE_HD __m256 load_lanes(const float* p, const Lanes<float>& lanes) {
+  return _mm256_maskload_ps(p, lanes.bits);
+}
+CNNCORE_HD __m256d load_lanes(const double* p, const Lanes<double>& lanes) {
+  return _mm256_maskload_pd(p, lanes.bits);
+}
+CNNCORE_HD void store_lanes(float* p, __m256 v, const Lanes<float>& lanes) {
+  _mm256_maskstore_ps(p, lanes.bits, v);
+}
+CNNCORE_HD void store_lanes(double* p, __m256d v, const Lanes<double>& lanes) {
+  _mm256_maskstore_pd(p, lanes.bits, v);
+}
+
+#else
+
+template <class T>
+struct Lanes {
+  CNNCORE_HD Lanes() {}
+  CNNCORE_HD Lanes(index_t first_, index_t last_)
+      : first(max_of(0, first_)), last(min_of(Simd<T>::width, last_)) {}
+  index_t first, last;
+};
+
+template <class T>
+CNNCORE_HD typename Simd<T>::vector load_lanes(const T* p, const Lanes<T>& lanes) {
+  typename Simd<T>::vector v{};
+  for (index_t lane = lanes.first; lane < lanes.last; ++lane) v[lane] = p[lane];
+  return v;
+}
+template <class T>
+CNNCORE_HD void store_lanes(T* p, typename Simd<T>::vector v, const Lanes<T>& lanes) {
+  for (index_t lane = lanes.first; lane < lanes.last; ++lane) p[lane] = v[lane];
+}
+
+#endif
+
+template <class T>
+constexpr auto lane_numbers() {
+  return std::make_integer_sequence<int, Simd<T>::width>();
+}
+
+// Four shuffles of two vectors a, b as one run of lanes (ab): its even lanes, its odd lanes, and
+// their inverse, the lanes of a and b in turn (first half and second half).
+template <class V, int... I>
+CNNCORE_HD V even_lanes(V a, V b, std::integer_sequence<int, I...>) {
+  return __builtin_shufflevector(a, b, (2 * I)...);
+}
+template <class V, int... I>
+CNNCORE_HD V odd_lanes(V a, V b, std::integer_sequence<int, I...>) {
+  return __builtin_shufflevector(a, b, (2 * I + 1)...);
+}
+template <class V, int... I>
+CNNCORE_HD V interleave_low(V a, V b, std::integer_sequence<int, I...>) {
+  constexpr int n = sizeof...(I);
+  return __builtin_shufflevector(a, b, (I % 2 ? n + I / 2 : I / 2)...);
+}
+template <class V, int... I>
+CNNCORE_HD V interleave_high(V a, V b, std::integer_sequence<int, I...>) {
+  constexpr int n = sizeof...(I);
+  return __builtin_shufflevector(a, b, (I % 2 ? n + (n + I) / 2 : (n + I) / 2)...);
+}
+
+}  // namespace CNNCORE_ISA_NAMESPACE
+}  // namespace cnncore
