@@ -1,10 +1,10 @@
 // The micro-kernel of cpu/tile.h and the register transpose that goes with it.
 #include "cpu/tile.h"
 
-#include <cstddef>
 #include <utility>
 
 #include "cpu/isa/simd.h"
+#include "cpu/isa/transpose.h"
 
 namespace cnncore {
 namespace CNNCORE_ISA_NAMESPACE {
@@ -65,37 +65,15 @@ void run_tile(const TileArgs<T>& args) {
   }
 }
 
-template <class V, std::size_t... I>
-CNNCORE_HD V interleave_low(V a, V b, std::index_sequence<I...>) {
-  return __builtin_shufflevector(a, b, (I % 2 ? sizeof...(I) + I / 2 : I / 2)...);
-}
-
-template <class V, std::size_t... I>
-CNNCORE_HD V interleave_high(V a, V b, std::index_sequence<I...>) {
-  return __builtin_shufflevector(
-      a, b, (I % 2 ? sizeof...(I) + (sizeof...(I) + I) / 2 : (sizeof...(I) + I) / 2)...);
-}
-
-// Transposes a square block in registers: log2(width) passes, each a perfect shuffle of the rows,
-// rotate the bits of (row, column) until the two have changed places.
+// Transposes a square block in registers.
 template <class T>
 CNNCORE_HD void transpose_block(const T* in, index_t in_stride, T* out, index_t out_stride,
                                 const T* bias) {
   constexpr int width = Simd<T>::width;
-  constexpr auto lanes = std::make_index_sequence<width>();
-  typename Simd<T>::vector a[width], b[width];
+  typename Simd<T>::vector a[width];
 #pragma GCC unroll 16
   for (int r = 0; r < width; ++r) a[r] = load(in + r * in_stride);
-#pragma GCC unroll 4
-  for (int pass = 1; pass < width; pass *= 2) {
-#pragma GCC unroll 8
-    for (int r = 0; r < width / 2; ++r) {
-      b[2 * r] = interleave_low(a[r], a[r + width / 2], lanes);
-      b[2 * r + 1] = interleave_high(a[r], a[r + width / 2], lanes);
-    }
-#pragma GCC unroll 16
-    for (int r = 0; r < width; ++r) a[r] = b[r];
-  }
+  transpose_square<T>(a);
 #pragma GCC unroll 16
   for (int c = 0; c < width; ++c)
     store(out + c * out_stride, bias != nullptr ? a[c] + bias[c] : a[c]);
