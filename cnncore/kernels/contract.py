@@ -28,7 +28,7 @@ from cnncore.taps import Bins, Taps
 
 Array = Any  # numpy.ndarray or cupy.ndarray; the two share no useful static type
 
-CONV_ALGORITHMS = ("auto", "im2col", "implicit_gemm")
+CONV_ALGORITHMS = ("auto", "im2col", "implicit_gemm", "winograd_2x2", "winograd_4x4")
 
 # --- matrices and convolution ---------------------------------------------------------------------
 

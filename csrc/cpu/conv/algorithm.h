@@ -43,6 +43,11 @@ struct ConvAlgorithm {
 
   // x (N, C, H, W), gy (N, O, OH, OW) -> gweight (O, C/G, KH, KW)
   void (*weight)(const ConvShape& shape, const T* x, const T* gy, T* gweight);
+
+  // As prepare, for a layer that runs once, while weight and bias stay as they are; null where
+  // that saves nothing.
+  std::unique_ptr<ConvLayer<T>> (*prepare_once)(const ConvShape& shape, ConvDirection direction,
+                                                const T* weight, const T* bias) = nullptr;
 };
 
 // Each defined in the file of its name.
@@ -52,6 +57,10 @@ template <class T>
 const ConvAlgorithm<T>& implicit_gemm_algorithm();
 template <class T>
 const ConvAlgorithm<T>& depthwise_algorithm();
+template <class T>
+const ConvAlgorithm<T>& winograd_2x2_algorithm();
+template <class T>
+const ConvAlgorithm<T>& winograd_4x4_algorithm();
 
 // All of them, the plainest first.
 template <class T>

@@ -5,24 +5,31 @@
 
 namespace cnncore {
 
+namespace {
+
+template <class T>
+void run_once(const ConvShape& s, ConvDirection direction, const T* weight, const T* bias,
+              const T* from, const Finish<T>& finish, T* to, const std::string& name) {
+  const ConvAlgorithm<T>& algorithm = select_algorithm<T>(name, s, direction);
+  const auto prepare =
+      algorithm.prepare_once != nullptr ? algorithm.prepare_once : algorithm.prepare;
+  prepare(s, direction, weight, bias)->run(from, finish, to);
+}
+
+}  // namespace
+
 CNNCORE_KERNEL(conv2d);
 template <class T>
 void conv2d(const ConvShape& s, const T* x, const T* weight, const T* bias, const Finish<T>& finish,
             T* y, const std::string& algorithm) {
-  constexpr ConvDirection direction = ConvDirection::output;
-  select_algorithm<T>(algorithm, s, direction)
-      .prepare(s, direction, weight, bias)
-      ->run(x, finish, y);
+  run_once(s, ConvDirection::output, weight, bias, x, finish, y, algorithm);
 }
 
 CNNCORE_KERNEL(conv_transpose2d);
 template <class T>
 void conv_transpose2d(const ConvShape& s, const T* y, const T* weight, const T* bias,
                       const Finish<T>& finish, T* x, const std::string& algorithm) {
-  constexpr ConvDirection direction = ConvDirection::input;
-  select_algorithm<T>(algorithm, s, direction)
-      .prepare(s, direction, weight, bias)
-      ->run(y, finish, x);
+  run_once(s, ConvDirection::input, weight, bias, y, finish, x, algorithm);
 }
 
 CNNCORE_KERNEL(conv2d_weight);

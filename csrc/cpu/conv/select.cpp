@@ -17,7 +17,8 @@ const char* rule(const ConvShape& s, ConvDirection direction) {
 template <class T>
 const std::vector<ConvAlgorithm<T>>& conv_algorithms() {
   static const std::vector<ConvAlgorithm<T>> all{
-      im2col_algorithm<T>(), implicit_gemm_algorithm<T>(), depthwise_algorithm<T>()};
+      im2col_algorithm<T>(), implicit_gemm_algorithm<T>(), depthwise_algorithm<T>(),
+      winograd_2x2_algorithm<T>(), winograd_4x4_algorithm<T>()};
   return all;
 }
 

@@ -9,7 +9,8 @@ namespace cnncore {
 
 constexpr int kMaxPoints = 6;
 
-// Rows of pixels under a run of tiles: pixel x of row i is one vector at row[i] + x * step[i].
+// Rows of pixels under a run of tiles: column x of row i is one vector at
+// row[i] + (x - first) * step[i].
 template <class T>
 struct WinogradRows {
   const T* row[kMaxPoints];
@@ -41,13 +42,13 @@ template <class T>
 struct WinogradForm {
   int outputs, taps, points;  // m, r, n
 
-  // v[e * stride + tile * width] = Bᵀ d B, or A d Aᵀ, of the tile's n x n (or m x m) pixels
-  using Expand = void (*)(const WinogradRows<T>& rows, T* v, index_t stride);
+  // v[e * stride + tile * next] = Bᵀ d B, or A d Aᵀ, of the tile's n x n (or m x m) pixels
+  using Expand = void (*)(const WinogradRows<T>& rows, T* v, index_t stride, index_t next);
   Expand input, gradient;
 
-  // out[i * pitch + (tile * m + j) * width] = bias + Aᵀ p A, p = products[e * stride + tile * next].
-  // Tiles are written last to first and a tile's rows first to last, so that with a pitch of less
-  // than the tiles' width the columns too many of the last tile are overwritten.
+  // out[i * pitch + (tile * m + j) * width] = bias + Aᵀ p A, p = products[e * stride + tile *
+  // next]. Tiles are written last to first and a tile's rows first to last, so that with a pitch of
+  // less than the tiles' width the columns too many of the last tile are overwritten.
   void (*output)(const T* products, index_t stride, index_t next, index_t tiles, const T* bias,
                  T* out, index_t pitch);
 

@@ -7,7 +7,6 @@
 //   row j of Bᵀ: the coefficients of the product over l != j of (x - p_l),
 // and for infinity the last unit vectors and the product over all l.
 #include "cpu/conv/winograd_kernels.h"
-
 #include "cpu/isa/simd.h"
 #include "cpu/isa/transpose.h"
 
@@ -127,7 +126,7 @@ struct GradientAxis {
 // Tiles of a row overlap: the columns are transformed once for all tiles that share them, for few
 // tiles at a time, so that they stay in the first-level cache.
 template <class T, class Axis>
-void expand(const WinogradRows<T>& rows, T* v, index_t stride) {
+void expand(const WinogradRows<T>& rows, T* v, index_t stride, index_t next) {
   using V = typename Simd<T>::vector;
   constexpr int width = Simd<T>::width;
   constexpr index_t some = 8, columns = (some - 1) * Axis::step + Axis::in;
@@ -139,13 +138,13 @@ void expand(const WinogradRows<T>& rows, T* v, index_t stride) {
       const bool inside = left + j >= rows.first && left + j < rows.last;
 #pragma GCC unroll 6
       for (int i = 0; i < Axis::in; ++i)
-        d[i] = inside ? load(rows.row[i] + (left + j) * rows.step[i]) : V{};
+        d[i] = inside ? load(rows.row[i] + (left + j - rows.first) * rows.step[i]) : V{};
       Axis::apply(d, t);
 #pragma GCC unroll 6
       for (int i = 0; i < Axis::out; ++i) store(columns_done[i] + j * width, t[i]);
     }
     for (index_t k = 0; k < tiles; ++k) {
-      T* to = v + (tile + k) * width;
+      T* to = v + (tile + k) * next;
       for (int i = 0; i < Axis::out; ++i) {
         V d[Axis::in], t[Axis::out];
 #pragma GCC unroll 6
@@ -218,7 +217,7 @@ CNNCORE_HD void read_filters(const WinogradFilters<T>& filters, index_t k,
   using V = typename Simd<T>::vector;
   constexpr int width = Simd<T>::width;
   const T* const from = filters.data + k * filters.depth;
-  constexpr int whole = width > taps ? 1 : taps / width;
+  constexpr int whole = width > taps ? 1 : taps / width, read = width > taps ? taps : width;
 #pragma GCC unroll 4
   for (int square = 0; square < whole; ++square) {
     V a[width];
@@ -237,7 +236,7 @@ CNNCORE_HD void read_filters(const WinogradFilters<T>& filters, index_t k,
     }
     transpose_square<T>(a);
 #pragma GCC unroll 16
-    for (int t = 0; t < min_of(width, taps); ++t) g[square * width + t] = a[t];
+    for (int t = 0; t < read; ++t) g[square * width + t] = a[t];
   }
 #pragma GCC unroll 8
   for (int t = whole * width; t < taps; ++t) {

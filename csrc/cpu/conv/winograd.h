@@ -1,0 +1,115 @@
+// Winograd convolution: 3 x 3 filters, stride 1, with fewer products.
+//
+// A tile of m x m results of a convolution with 3 x 3 taps depends on n x n pixels, n = m + 2.
+// Toom and Cook multiply polynomials by their values at n points; transposed, that is
+//
+//   y = Aᵀ [ (G g Gᵀ) ⊙ (Bᵀ d B) ] A        g 3 x 3 taps, d n x n pixels, y m x m results
+//
+// with n n products for m m results: 36 instead of 144 for m = 4, 16 instead of 36 for m = 2. The
+// sum over channels is taken between the transforms, so the products of one point e of the n n
+// are a matrix product
+//
+//   M[e] (tiles x outputs) = V[e] (tiles x channels) · U[e] (channels x outputs)
+//
+// on the micro-kernel of tile.h. The transforms cost additions: per tile and channel for V, per
+// tile and output for M, per filter for U; they pay as soon as there are some 30 of each.
+//
+// Layout. Lanes are channels: V[e][channels / width][tile][width], where the micro-kernel finds its
+// broadcasts in place; U[outputs / 2 width][e][channel][2 width], its panels; M[e][tile][2 width].
+// Rows e lie an odd number of cache lines apart. Two ways to go about it:
+//
+//   many tiles  U once for all; a task transforms a block of tiles into V of its own (second-level
+//               cache), then for each panel of outputs: the products, and their inverse at once.
+//   few tiles   U would be larger than everything else: V of all tiles first, shared; a task is
+//               a panel of outputs, which transforms its filters some channels at a time.
+//
+// The gradient towards the input is the same computation with the filters turned and exchanged.
+// The gradient towards the weights is its transpose in g: Gᵀ [ (A gy Aᵀ) ⊙ (Bᵀ d B) ] G, summed
+// over tiles (winograd_weight.cpp).
+//
+// What it costs: rounding errors grow with m (docs/accuracy.md), and a NaN or infinity in x spreads
+// over the results of its whole tile.
+//
+// Sources: Winograd, "Arithmetic complexity of computations", 1980; Lavin & Gray, "Fast algorithms
+// for convolutional neural networks", 2016.
+#pragma once
+
+#include "cpu/conv/kept.h"
+#include "cpu/conv/shape.h"
+#include "cpu/conv/winograd_tiles.h"
+#include "cpu/tile.h"
+
+namespace cnncore {
+
+// A correlation with 3 x 3 taps and stride 1, as both directions are: result (y, x) reads the
+// pixels from (y - top, x - left). Channels and outputs are those of one group.
+struct WinogradProblem {
+  index_t images, groups, channels, outputs;
+  index_t in_h, in_w, out_h, out_w, top, left;
+  index_t m;
+
+  TileGrid grid() const { return {images, ceil_div(out_h, m), ceil_div(out_w, m)}; }
+};
+
+bool winograd_serves(const ConvShape& shape, ConvDirection direction);
+WinogradProblem winograd_problem(const ConvShape& shape, ConvDirection direction, index_t m);
+
+// A convolution with its weights. For a network whose arrays stay in blocks of channels: build it
+// once, then run() with images of lanes > 1 (their padding channels may hold anything when read and
+// are written as f(residual); groups > 1 then ask for channels and outputs of a group that are
+// multiples of `lanes`). Images of either layout may be mixed: planes in, blocks out.
+template <class T>
+class Winograd {
+ public:
+  // borrow: `weight` is not copied and must stay as it is; for a single run.
+  enum class Weights { keep, borrow };
+
+  // direction: output or input; weight (O, C/G, 3, 3), bias of all results or null.
+  Winograd(const ConvShape& shape, ConvDirection direction, index_t m, const T* weight,
+           const T* bias, Weights weights);
+
+  // finish.residual is laid out like `to`.
+  void run(const ConvImages<const T>& from, const Finish<T>& finish, const ConvImages<T>& to) const;
+
+  // The images of the call in planes.
+  ConvImages<const T> source(const T* from) const;
+  ConvImages<T> target(T* to) const;
+
+  std::size_t bytes() const { return static_cast<std::size_t>(kept_size_) * sizeof(T); }
+
+ private:
+  void run_blocks(const TileReader<T>& reader, const TileWriter<T>& writer) const;
+  void run_shared(const TileReader<T>& reader, const TileWriter<T>& writer) const;
+  void multiply(const T* v, index_t v_stride, index_t v_pitch, index_t tiles, index_t channels,
+                const T* u, index_t u_stride, index_t lanes, bool accumulate, T* products,
+                index_t products_stride) const;
+  void write_panel(const TileWriter<T>& writer, index_t group, index_t panel, index_t first_tile,
+                   index_t last_tile, const T* products, index_t stride, T* space) const;
+  void transform_panel(index_t group, index_t panel, index_t first, index_t count, T* u,
+                       index_t stride) const;
+  WinogradFilters<T> filters(index_t group) const;
+
+  index_t panels() const { return tiles_.panels(p_.outputs); }
+  index_t lanes_of(index_t panel) const { return tiles_.lanes(panel, p_.outputs); }
+  index_t vectors() const { return ceil_div(p_.outputs, kernels_.width); }
+  index_t u_stride() const { return odd_lines<T>(p_.channels * tiles_.panel_columns()); }
+  index_t channel_vectors() const { return ceil_div(p_.channels, kernels_.width); }
+
+  const WinogradKernels<T>& kernels_;
+  const TileKernels<T>& tiles_;
+  const WinogradForm<T>& form_;
+  WinogradProblem p_;
+  ConvDirection direction_;
+  TileGrid grid_;
+  bool few_;           // tiles
+  const T* borrowed_;  // the caller's weights, or null
+  index_t weight_size_, kept_size_;
+  Scratch<T> kept_;  // many tiles: U; few tiles: taps as vectors
+  Kept<T> bias_;     // of all groups, padded with zeros to whole vectors
+};
+
+// gweight (O, C/G, 3, 3) of x (N, C, H, W) and gy (N, O, OH, OW).
+template <class T>
+void winograd_weight(const ConvShape& shape, index_t m, const T* x, const T* gy, T* gweight);
+
+}  // namespace cnncore

@@ -1,0 +1,80 @@
+#include "cpu/conv/winograd_tiles.h"
+
+#include <algorithm>
+
+namespace cnncore {
+
+template <class T>
+void TileReader<T>::read(const TileRun& run, index_t channel, index_t lanes, T* space, T* v,
+                         index_t stride, index_t next) const {
+  static const T zeros[64 / sizeof(T)] = {};
+  const index_t y = run.row * step - top, x = run.column * step - left;
+  const index_t columns = (run.tiles - 1) * step + extent;
+  const index_t first = min_of(columns, max_of(0, -x));
+  const index_t last = max_of(first, min_of(columns, images.width - x));
+  const index_t above = min_of(extent, max_of(0, -y));
+  const index_t below = max_of(above, min_of(extent, images.height - y));
+  WinogradRows<T> rows{};
+  rows.first = first;
+  rows.last = last;
+  rows.tiles = run.tiles;
+  for (index_t i = 0; i < extent; ++i) rows.row[i] = zeros;
+  const T* const from = images.data + images.offset(run.image, channel);
+  const index_t inside = last - first;
+  if (inside > 0 && images.lanes > 1) {
+    for (index_t i = above; i < below; ++i) {
+      rows.row[i] = from + ((y + i) * images.width + x + first) * images.lanes;
+      rows.step[i] = images.lanes;
+    }
+  } else if (inside > 0 && below > above) {
+    // Whole rows are one run of pixels.
+    const index_t width = kernels.width, pieces = inside == images.width ? 1 : below - above;
+    const index_t pixels = (below - above) * inside / pieces;
+    for (index_t i = 0; i < pieces; ++i)
+      kernels.gather(from + (y + above + i) * images.width + x + first, images.plane(), lanes,
+                     pixels, space + i * pixels * width);
+    for (index_t i = above; i < below; ++i) {
+      rows.row[i] = space + (i - above) * inside * width;
+      rows.step[i] = width;
+    }
+  }
+  expand(rows, v, stride, next);
+}
+
+template <class T>
+void TileWriter<T>::write(const TileRun& run, index_t channel, index_t lanes, T* pixels) const {
+  const index_t width = kernels.width, y = run.row * step, x = run.column * step;
+  const index_t row_pixels = columns(run), rows = min_of(step, images.height - y);
+  const bool whole = row_pixels == images.width && images.lanes == 1;
+  const index_t pieces = whole ? 1 : rows, piece = rows * row_pixels / pieces;
+  if (finish.residual == nullptr && finish.needed())
+    finish_run<T>(finish, nullptr, pixels, rows * row_pixels * width);
+  for (index_t i = 0; i < pieces; ++i) {
+    T* const line = pixels + i * piece * width;
+    const index_t pixel = (y + i) * images.width + x;
+    const index_t offset = images.offset(run.image, channel) + pixel * images.lanes;
+    T* const to = images.data + offset;
+    const T* const add = finish.residual != nullptr ? finish.residual + offset : nullptr;
+    if (images.lanes == 1) {
+      kernels.scatter(line, lanes, piece, to, images.plane());
+      for (index_t l = 0; l < lanes && add != nullptr; ++l)
+        finish_run(finish, add + l * images.plane(), to + l * images.plane(), piece);
+    } else if (images.lanes == width) {
+      std::copy_n(line, piece * width, to);
+      if (add != nullptr) finish_run(finish, add, to, piece * width);
+    } else {
+      for (index_t p = 0; p < piece; ++p) {
+        T* const target = to + p * images.lanes;
+        std::copy_n(line + p * width, width, target);
+        if (add != nullptr) finish_run(finish, add + p * images.lanes, target, width);
+      }
+    }
+  }
+}
+
+template struct TileReader<float>;
+template struct TileReader<double>;
+template struct TileWriter<float>;
+template struct TileWriter<double>;
+
+}  // namespace cnncore

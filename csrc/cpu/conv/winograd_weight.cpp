@@ -1,0 +1,171 @@
+// The gradient towards the weights, by the transposed algorithm: x is transformed as for the
+// output, the tiles of gy from m x m to n x n, and
+//
+//   P[e] (channels x outputs) = V[e]ᵀ (channels x tiles) · Y[e] (tiles x outputs),  gweight = Gᵀ P
+//   G.
+//
+// The tiles are taken in portions whose V and Y fit the last-level cache: first both are made, by
+// channels, then the products, by points and panels, which are added to P.
+#include <algorithm>
+
+#include "cnncore/check.h"
+#include "cnncore/memory_pool.h"
+#include "cnncore/threads.h"
+#include "cpu/conv/winograd.h"
+
+namespace cnncore {
+namespace {
+
+constexpr index_t kPortionBytes = 8 << 20;  // of V and Y together
+
+template <class T>
+class WeightGradient {
+ public:
+  WeightGradient(const ConvShape& shape, index_t m, const T* x, const T* gy, T* gweight)
+      : kernels_(winograd_kernels<T>()),
+        tiles_(tile_kernels<T>()),
+        form_(m == 4 ? kernels_.four : kernels_.two),
+        p_(winograd_problem(shape, ConvDirection::output, m)),
+        grid_(p_.grid()),
+        x_{kernels_,     form_.input,   {x, shape.channels, p_.in_h, p_.in_w},
+           form_.points, form_.outputs, p_.top,
+           p_.left},
+        gy_{kernels_,
+            form_.gradient,
+            {gy, shape.outputs, p_.out_h, p_.out_w},
+            form_.outputs,
+            form_.outputs,
+            0,
+            0},
+        gweight_(gweight),
+        width_(kernels_.width),
+        points_(form_.points * form_.points),
+        channel_vectors_(ceil_div(p_.channels, width_)),
+        output_vectors_(ceil_div(p_.outputs, width_)),
+        panels_(tiles_.panels(p_.outputs)) {
+    const index_t bytes =
+        static_cast<index_t>(sizeof(T)) * points_ * width_ * (channel_vectors_ + output_vectors_);
+    const index_t most = max_of(kMaxTileRows, kPortionBytes / bytes);
+    portion_ = ceil_div(grid_.count(), ceil_div(grid_.count(), most));
+    v_stride_ = odd_lines<T>(channel_vectors_ * portion_ * width_);
+    y_stride_ = odd_lines<T>(output_vectors_ * portion_ * width_);
+    sums_stride_ = odd_lines<T>(p_.channels * output_vectors_ * width_);
+  }
+
+  void run() const {
+    Scratch<T> v(checked_product(points_, v_stride_)), y(checked_product(points_, y_stride_));
+    Scratch<T> sums(checked_product(points_, sums_stride_));
+    for (index_t group = 0; group < p_.groups; ++group) {
+      for (index_t first = 0; first < grid_.count(); first += portion_) {
+        const index_t last = min_of(grid_.count(), first + portion_);
+        transform(group, first, last, v.data(), y.data());
+        multiply(last - first, v.data(), y.data(), first > 0, sums.data());
+      }
+      finish(group, sums.data());
+    }
+  }
+
+ private:
+  // V and Y of one portion of the tiles: V in vectors of channels, Y in panels of outputs.
+  void transform(index_t group, index_t first, index_t last, T* v, T* y) const {
+    const index_t runs = ceil_div(last - first, kRunTiles);
+    parallel_for(
+        runs * (channel_vectors_ + output_vectors_), grain_for(kRunTiles * points_ * width_ * 4),
+        [&](index_t begin, index_t end) {
+          Scratch<T> space(tile_space<T>(width_));
+          for (index_t i = begin; i < end; ++i) {
+            const index_t from = i % runs * kRunTiles;
+            const index_t to = min_of(last - first, from + kRunTiles);
+            index_t c = i / runs * width_;
+            if (c < channel_vectors_ * width_) {
+              read(x_, group * p_.channels, p_.channels, c, first + from, first + to, space.data(),
+                   v + c * portion_ + from * width_, v_stride_, width_);
+              continue;
+            }
+            c -= channel_vectors_ * width_;
+            const index_t panel = c / tiles_.panel_columns(), lanes = lanes_of(panel);
+            read(gy_, group * p_.outputs, p_.outputs, c, first + from, first + to, space.data(),
+                 y + panel_offset(panel, portion_) + from * lanes + lane_of(c), y_stride_, lanes);
+          }
+        });
+  }
+
+  // One vector of channels, from `c` of the `channels` that begin at `base`, of some tiles.
+  void read(const TileReader<T>& reader, index_t base, index_t channels, index_t c, index_t first,
+            index_t last, T* space, T* to, index_t stride, index_t next) const {
+    grid_.for_runs(first, last, [&](const TileRun& run, index_t before) {
+      reader.read(run, base + c, min_of(width_, channels - c), space, to + before * next, stride,
+                  next);
+    });
+  }
+
+  void multiply(index_t tiles, const T* v, const T* y, bool accumulate, T* sums) const {
+    Scratch<index_t> rows(p_.channels), depth(tiles);
+    for (index_t c = 0; c < p_.channels; ++c) rows[c] = c / width_ * width_ * portion_ + c % width_;
+    for (index_t t = 0; t < tiles; ++t) depth[t] = t * width_;
+    parallel_for(points_ * panels_, 1, [&](index_t begin, index_t end) {
+      for (index_t i = begin; i < end; ++i) {
+        const index_t e = i / panels_, panel = i % panels_, lanes = lanes_of(panel);
+        run_tiles(tiles_,
+                  TileArgs<T>{v + e * v_stride_, rows.data(), depth.data(), tiles,
+                              y + e * y_stride_ + panel_offset(panel, portion_),
+                              sums + e * sums_stride_ + panel_offset(panel, p_.channels), lanes,
+                              accumulate},
+                  p_.channels, lanes);
+      }
+    });
+  }
+
+  void finish(index_t group, const T* sums) const {
+    constexpr index_t some = 16;  // channels at a time
+    const index_t parts = ceil_div(p_.channels, some), size = form_.taps * form_.taps;
+    parallel_for(
+        output_vectors_ * parts, grain_for(some * points_ * width_ * 4),
+        [&](index_t begin, index_t end) {
+          Scratch<T> filters(some * size * width_);
+          for (index_t i = begin; i < end; ++i) {
+            const index_t o = i / parts * width_, c = i % parts * some;
+            const index_t panel = o / tiles_.panel_columns(), lanes = lanes_of(panel);
+            const index_t count = min_of(some, p_.channels - c);
+            form_.weight_gradient(sums + panel_offset(panel, p_.channels) + c * lanes + lane_of(o),
+                                  sums_stride_, lanes, count, filters.data());
+            kernels_.scatter(filters.data(), min_of(width_, p_.outputs - o), count * size,
+                             gweight_ + ((group * p_.outputs + o) * p_.channels + c) * size,
+                             p_.channels * size);
+          }
+        });
+  }
+
+  index_t lanes_of(index_t panel) const { return tiles_.lanes(panel, p_.outputs); }
+  index_t lane_of(index_t output) const { return output % tiles_.panel_columns(); }
+  index_t panel_offset(index_t panel, index_t rows) const {
+    return panel * tiles_.panel_columns() * rows;
+  }
+
+  const WinogradKernels<T>& kernels_;
+  const TileKernels<T>& tiles_;
+  const WinogradForm<T>& form_;
+  WinogradProblem p_;
+  TileGrid grid_;
+  TileReader<T> x_, gy_;
+  T* gweight_;
+  index_t width_, points_, channel_vectors_, output_vectors_, panels_;
+  index_t portion_, v_stride_, y_stride_, sums_stride_;
+};
+
+}  // namespace
+
+template <class T>
+void winograd_weight(const ConvShape& shape, index_t m, const T* x, const T* gy, T* gweight) {
+  if (shape.images == 0 || shape.oh() == 0 || shape.ow() == 0) {
+    std::fill_n(gweight, shape.weight_size(), T(0));
+    return;
+  }
+  if (shape.outputs == 0 || shape.channels == 0) return;
+  WeightGradient<T>(shape, m, x, gy, gweight).run();
+}
+
+template void winograd_weight(const ConvShape&, index_t, const float*, const float*, float*);
+template void winograd_weight(const ConvShape&, index_t, const double*, const double*, double*);
+
+}  // namespace cnncore
