@@ -27,6 +27,7 @@ from cnncore.autograd import (
 )
 from cnncore.kernels.dispatch import get_backend, set_backend
 from cnncore.kernels.native import get_num_threads, memory_stats, set_num_threads
+from cnncore.kernels.precision import get_precision, set_precision
 from cnncore.kernels.switches import allow_tf32, deterministic
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ __all__ = [
     "from_dlpack",
     "get_backend",
     "get_num_threads",
+    "get_precision",
     "grad",
     "info",
     "io",
@@ -83,6 +85,7 @@ __all__ = [
     "optim",
     "set_backend",
     "set_num_threads",
+    "set_precision",
     "tensor",
     "testing",
     "vision",

@@ -28,7 +28,19 @@ from cnncore.taps import Bins, Taps
 
 Array = Any  # numpy.ndarray or cupy.ndarray; the two share no useful static type
 
-CONV_ALGORITHMS = ("auto", "im2col", "implicit_gemm", "winograd_2x2", "winograd_4x4")
+# "auto" chooses among the others; "winograd" between its two forms.  A backend may compute several
+# by one method (the plain one knows im2col, implicit_gemm, Winograd), but refuses the same calls.
+CONV_ALGORITHMS = (
+    "auto",
+    "im2col",
+    "implicit_gemm",
+    "winograd",
+    "winograd_2x2",
+    "winograd_4x4",
+    "direct",
+    "depthwise",
+)
+PRECISIONS = ("strict", "fast")
 
 # --- matrices and convolution ---------------------------------------------------------------------
 

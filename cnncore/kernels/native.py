@@ -114,6 +114,12 @@ def probe_memory(a: Array, b: Array, c: Array, sweeps: int) -> None:
     _call(_native.probe_memory, a, b, c, sweeps)
 
 
+def set_precision(name: str) -> None:
+    """See ``precision.set_precision``."""
+    if _native:
+        _call(_native.set_precision, name)
+
+
 # --- matrices and convolution ---------------------------------------------------------------------
 
 
@@ -228,6 +234,24 @@ def conv2d_weight(
 ) -> Array:
     """See ``contract.conv2d_weight``."""
     return _call(_native.conv2d_weight, _ready(x), _ready(gy), window.flat(), groups, algorithm)
+
+
+def convolution_estimates(
+    shape: tuple[int, ...],
+    outputs: int,
+    window: Window2d,
+    groups: int,
+    direction: str,
+    dtype: Any,
+) -> list[tuple[str, float, bool]]:
+    """What the rule of ``"auto"`` compares: a row for every algorithm that serves.
+
+    A row is ``(algorithm, millions of vector multiply-adds, allowed by the precision)``.  ``shape``
+    is that of x, ``direction`` what is computed: ``"output"``, ``"input"`` or ``"weight"``.
+    """
+    double = np.dtype(dtype) == np.float64
+    arguments = (shape, outputs, window.flat(), groups, direction, double)
+    return [tuple(row) for row in _call(_native.convolution_estimates, *arguments)]
 
 
 # --- pooling, gather, sampling --------------------------------------------------------------------

@@ -242,6 +242,30 @@ py::array py_conv2d_weight(const py::array& x, const py::array& gy, const FlatWi
   });
 }
 
+// [(name, millions of steps, allowed)]: see cpu/conv/select.h.
+py::list py_convolution_estimates(const std::array<index_t, 4>& shape, index_t outputs,
+                                  const FlatWindow& flat, index_t groups,
+                                  const std::string& direction, bool is_double) {
+  CNNCORE_REQUIRE(direction == "output" || direction == "input" || direction == "weight",
+                  "direction", "\"output\", \"input\" or \"weight\"", "\"" + direction + "\"");
+  const ConvShape s =
+      make_shape(shape[0], shape[1], shape[2], shape[3], outputs, groups, make_window(flat));
+  const ConvDirection way = direction == "output"  ? ConvDirection::output
+                            : direction == "input" ? ConvDirection::input
+                                                   : ConvDirection::weight;
+  py::list rows;
+  for (const ConvEstimate& one :
+       is_double ? conv_estimates<double>(s, way) : conv_estimates<float>(s, way))
+    rows.append(py::make_tuple(one.name, one.steps / 1e6, one.allowed));
+  return rows;
+}
+
+void py_set_precision(const std::string& name) {
+  CNNCORE_REQUIRE(name == "strict" || name == "fast", "name", "\"strict\" or \"fast\"",
+                  "\"" + name + "\"");
+  set_precision(name == "fast" ? Precision::fast : Precision::strict);
+}
+
 py::array py_im2col(const py::array& x, const FlatWindow& flat) {
   return by_dtype(x, "x", [&](auto zero) -> py::array {
     using T = decltype(zero);
@@ -331,6 +355,8 @@ void bind_conv(py::module_& module) {
       .def_property_readonly("nbytes", &Prepared::bytes)
       .def_property_readonly("algorithm", &Prepared::algorithm);
   module.def("conv2d_weight", &py_conv2d_weight);
+  module.def("convolution_estimates", &py_convolution_estimates);
+  module.def("set_precision", &py_set_precision);
 }
 
 }  // namespace cnncore

@@ -3,7 +3,9 @@
 ``im2col`` writes the windows of an image side by side as columns; then a convolution is one matrix
 product with the flattened filters, its transpose is the product with the transposed filters and
 ``col2im``, and the weight gradient is the product of gradient and columns.  The ``implicit_gemm``
-variants do the same without the column matrix: one product per kernel position.
+variants do the same without the column matrix: one product per kernel position.  They also stand
+in for ``direct`` and ``depthwise``, which differ from them in memory accesses only; the Winograd
+forms are in ``winograd.py``.  ``auto`` is ``im2col`` here.
 """
 
 from __future__ import annotations
@@ -11,12 +13,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from cnncore.geometry import Pair, Window2d
+from cnncore.kernels.array import winograd
 from cnncore.kernels.array.activation import pointwise
 from cnncore.kernels.array.elementwise import ufunc
 from cnncore.kernels.array.modules import Array, array_module, finish, native, quiet
 from cnncore.kernels.epilogue import Epilogue, finished
+from cnncore.kernels.precision import get_precision
 
 Slices = tuple[slice, slice]
+POSITIONS = ("implicit_gemm", "direct", "depthwise")
 
 
 @quiet
@@ -98,7 +103,11 @@ def conv2d(
     weight = native(weight)
     (images, channels), outputs = x.shape[:2], weight.shape[0]
     out = window.output_size(x.shape[2:])
-    if algorithm == "implicit_gemm":
+    m = _winograd_form(algorithm)
+    if m:
+        before = (window.padding[0][0], window.padding[1][0])
+        y = winograd.correlate(_split(native(x), groups), _grouped(weight, groups), out, before, m)
+    elif algorithm in POSITIONS:
         y = xp.zeros((images, groups, outputs // groups, out[0] * out[1]), weight.dtype)
         plane, filters = padded(x, window, out), _grouped(weight, groups)
         for u, v, (rows, columns) in positions(window, out):
@@ -130,7 +139,13 @@ def conv_transpose2d(
     images, outputs, *out = y.shape
     channels = weight.shape[1] * groups
     y = native(y).reshape(images, groups, outputs // groups, out[0] * out[1])
-    if algorithm == "implicit_gemm":
+    m = _winograd_form(algorithm)
+    if m:
+        filters = winograd.turned(_grouped(weight, groups))
+        before = winograd.transposed_before(window)
+        plane = y.reshape(*y.shape[:3], *out)
+        x = winograd.correlate(plane, filters, size, before, m).reshape(images, channels, *size)
+    elif algorithm in POSITIONS:
         plane = _empty_plane(xp, images, channels, window, (out[0], out[1]), weight.dtype)
         filters = _grouped(weight, groups)
         for u, v, (rows, columns) in positions(window, (out[0], out[1])):
@@ -152,11 +167,17 @@ def conv2d_weight(
     xp = array_module(x)
     images, channels = x.shape[:2]
     outputs, out = gy.shape[1], (gy.shape[2], gy.shape[3])
+    m = _winograd_form(algorithm)
+    if m:
+        before = (window.padding[0][0], window.padding[1][0])
+        planes = _split(native(x), groups), _split(native(gy), groups)
+        gweight = winograd.weight_gradient(*planes, before, m)
+        return finish(xp, gweight.reshape(outputs, channels // groups, *window.kernel))
     # images become part of the summed axis, so that one product per group does the whole sum
     gy = native(gy).reshape(images, groups, outputs // groups, out[0] * out[1])
     gy = _join_images(xp, gy)
     shape = (outputs, channels // groups, *window.kernel)
-    if algorithm == "implicit_gemm":
+    if algorithm in POSITIONS:
         gweight = xp.empty(shape, gy.dtype)
         plane = padded(x, window, out)
         for u, v, (rows, columns) in positions(window, out):
@@ -176,6 +197,18 @@ def _empty_plane(
     """Zeros of the size that ``padded`` gives."""
     size = [window.stride[a] * (out[a] - 1) + window.extent[a] for a in (0, 1)]
     return xp.zeros((images, channels, *size), dtype)
+
+
+def _winograd_form(algorithm: str) -> int:
+    """Rows of a tile's results; 0 for other algorithms."""
+    forms = {"winograd_2x2": 2, "winograd_4x4": 4}
+    forms["winograd"] = 4 if get_precision() == "fast" else 2
+    return forms.get(algorithm, 0)
+
+
+def _split(x: Array, groups: int) -> Array:
+    """``(N, C, H, W) -> (N, G, C/G, H, W)``."""
+    return x.reshape(x.shape[0], groups, x.shape[1] // groups, *x.shape[2:])
 
 
 def _grouped(weight: Array, groups: int) -> Array:

@@ -7,6 +7,7 @@
 #include <memory>
 #include <vector>
 
+#include "cpu/conv/cost.h"
 #include "cpu/conv/shape.h"
 #include "cpu/finish.h"
 
@@ -43,6 +44,9 @@ struct ConvAlgorithm {
 
   // x (N, C, H, W), gy (N, O, OH, OW) -> gweight (O, C/G, KH, KW)
   void (*weight)(const ConvShape& shape, const T* x, const T* gy, T* gweight);
+
+  // What it costs where it serves: a row of cost.h.
+  ConvCost steps;
 
   // As prepare, for a layer that runs once, while weight and bias stay as they are; null where
   // that saves nothing.

@@ -97,7 +97,7 @@ const ConvAlgorithm<T>& im2col_algorithm() {
          const T* bias) -> std::unique_ptr<ConvLayer<T>> {
         return std::make_unique<ColumnLayer<T>>(s, direction, weight, bias);
       },
-      &column_weight<T>};
+      &column_weight<T>, &im2col_steps};
   return algorithm;
 }
 

@@ -176,7 +176,7 @@ const ConvAlgorithm<T>& depthwise_algorithm() {
          const T* bias) -> std::unique_ptr<ConvLayer<T>> {
         return std::make_unique<DepthwiseLayer<T>>(s, direction, weight, bias);
       },
-      &depthwise_weight<T>};
+      &depthwise_weight<T>, &depthwise_steps};
   return algorithm;
 }
 

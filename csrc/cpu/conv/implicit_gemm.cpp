@@ -123,7 +123,7 @@ const ConvAlgorithm<T>& implicit_gemm_algorithm() {
          const T* bias) -> std::unique_ptr<ConvLayer<T>> {
         return std::make_unique<ImplicitLayer<T>>(s, direction, weight, bias);
       },
-      &correlate_weight<T>};
+      &correlate_weight<T>, &implicit_gemm_steps};
   return algorithm;
 }
 

@@ -1,18 +1,29 @@
 #include "cpu/conv/select.h"
 
+#include <atomic>
+#include <cstring>
+
 #include "cnncore/check.h"
+#include "cpu/tile.h"
 
 namespace cnncore {
 namespace {
 
-// The rule of "auto". Depthwise layers have no matrix to speak of; everything else is one.
-template <class T>
-const char* rule(const ConvShape& s, ConvDirection direction) {
-  if (s.groups > 1 && depthwise_algorithm<T>().serves(s, direction)) return "depthwise";
-  return "implicit_gemm";
+std::atomic<Precision> precision{Precision::fast};
+
+bool allowed(const char* name) {
+  return get_precision() == Precision::fast || std::strcmp(name, "winograd_4x4") != 0;
 }
 
 }  // namespace
+
+Precision get_precision() {
+  return precision.load(std::memory_order_relaxed);
+}
+
+void set_precision(Precision wanted) {
+  precision.store(wanted, std::memory_order_relaxed);
+}
 
 template <class T>
 const std::vector<ConvAlgorithm<T>>& conv_algorithms() {
@@ -23,21 +34,44 @@ const std::vector<ConvAlgorithm<T>>& conv_algorithms() {
 }
 
 template <class T>
+std::vector<ConvEstimate> conv_estimates(const ConvShape& shape, ConvDirection direction) {
+  std::vector<ConvEstimate> estimates;
+  for (const ConvAlgorithm<T>& algorithm : conv_algorithms<T>())
+    if (algorithm.serves(shape, direction))
+      estimates.push_back({algorithm.name,
+                           algorithm.steps(shape, direction, tile_kernels<T>().width),
+                           allowed(algorithm.name)});
+  return estimates;
+}
+
+template <class T>
 const ConvAlgorithm<T>& select_algorithm(const std::string& name, const ConvShape& shape,
                                          ConvDirection direction) {
-  const std::string wanted = name == "auto" ? rule<T>(shape, direction) : name;
+  const index_t width = tile_kernels<T>().width;
+  const ConvAlgorithm<T>* best = nullptr;
+  double least = 0;
   std::string serving;
   for (const ConvAlgorithm<T>& algorithm : conv_algorithms<T>()) {
     if (!algorithm.serves(shape, direction)) continue;
-    if (algorithm.name == wanted) return algorithm;
+    if (name == algorithm.name) return algorithm;
     serving += std::string(", \"") + algorithm.name + "\"";
+    const bool asked =
+        name == "auto" || (name == "winograd" && std::strncmp(algorithm.name, "winograd", 8) == 0);
+    if (!asked || !allowed(algorithm.name)) continue;
+    const double steps = algorithm.steps(shape, direction, width);
+    if (best == nullptr || steps < least) {
+      best = &algorithm;
+      least = steps;
+    }
   }
+  if (best != nullptr) return *best;
   throw ArgumentError("algorithm", "one that serves this convolution: \"auto\"" + serving,
                       "\"" + name + "\"", "\"auto\"");
 }
 
 #define CNNCORE_INSTANTIATE(T)                                                            \
   template const std::vector<ConvAlgorithm<T>>& conv_algorithms();                        \
+  template std::vector<ConvEstimate> conv_estimates<T>(const ConvShape&, ConvDirection);  \
   template const ConvAlgorithm<T>& select_algorithm(const std::string&, const ConvShape&, \
                                                     ConvDirection)
 CNNCORE_INSTANTIATE(float);

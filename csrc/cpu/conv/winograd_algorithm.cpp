@@ -44,15 +44,17 @@ void weight_of(const ConvShape& s, const T* x, const T* gy, T* gweight) {
 
 template <class T>
 const ConvAlgorithm<T>& winograd_2x2_algorithm() {
-  static const ConvAlgorithm<T> algorithm{"winograd_2x2", &winograd_serves, &prepare<T, 2>,
-                                          &weight_of<T, 2>, &prepare_once<T, 2>};
+  static const ConvAlgorithm<T> algorithm{"winograd_2x2",      &winograd_serves,
+                                          &prepare<T, 2>,      &weight_of<T, 2>,
+                                          &winograd_2x2_steps, &prepare_once<T, 2>};
   return algorithm;
 }
 
 template <class T>
 const ConvAlgorithm<T>& winograd_4x4_algorithm() {
-  static const ConvAlgorithm<T> algorithm{"winograd_4x4", &winograd_serves, &prepare<T, 4>,
-                                          &weight_of<T, 4>, &prepare_once<T, 4>};
+  static const ConvAlgorithm<T> algorithm{"winograd_4x4",      &winograd_serves,
+                                          &prepare<T, 4>,      &weight_of<T, 4>,
+                                          &winograd_4x4_steps, &prepare_once<T, 4>};
   return algorithm;
 }
 
