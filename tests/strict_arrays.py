@@ -27,6 +27,7 @@ FUNCTIONS = frozenset(
         "bincount",
         "broadcast_to",
         "clip",
+        "einsum",
         "exp",
         "expand_dims",
         "expm1",

@@ -40,7 +40,6 @@ CONV_ALGORITHMS = (
     "direct",
     "depthwise",
 )
-PRECISIONS = ("strict", "fast")
 
 # --- matrices and convolution ---------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from cnncore.errors import ArgumentError, BackendError
 from cnncore.geometry import Pair, Window2d
-from cnncore.kernels import array
+from cnncore.kernels import array, switches
 from cnncore.kernels.array import put_add as put_add  # NumPy's indexing is compiled already
 from cnncore.kernels.array import take as take
 from cnncore.kernels.epilogue import Epilogue
@@ -114,10 +114,8 @@ def probe_memory(a: Array, b: Array, c: Array, sweeps: int) -> None:
     _call(_native.probe_memory, a, b, c, sweeps)
 
 
-def set_precision(name: str) -> None:
-    """See ``precision.set_precision``."""
-    if _native:
-        _call(_native.set_precision, name)
+if _native:
+    switches.observers.append(lambda: _native.set_precision(switches.get_precision()))
 
 
 # --- matrices and convolution ---------------------------------------------------------------------

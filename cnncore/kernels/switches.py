@@ -1,4 +1,4 @@
-"""Two promises about arithmetic, for the whole process: TF32 products, and the same bits every run.
+"""Promises about arithmetic, for the whole process: precision, TF32, and the same bits every run.
 
 Each function sets its switch at once; what it returns restores the switch when used in a ``with``.
 
@@ -13,8 +13,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from types import TracebackType
+from typing import Any
 
-_values = {"tf32": False, "deterministic": False}
+from cnncore.errors import ArgumentError
+
+PRECISIONS = ("strict", "fast")
+
+_values: dict[str, Any] = {"tf32": False, "deterministic": False, "precision": "fast"}
 # Called after a change: choices made under the old value are void.
 observers: list[Callable[[], None]] = []
 
@@ -22,7 +27,7 @@ observers: list[Callable[[], None]] = []
 class Setting:
     """A switch that has been set; leaving its ``with`` block sets it back."""
 
-    def __init__(self, name: str, value: bool) -> None:
+    def __init__(self, name: str, value: Any) -> None:
         self._name, self._before = name, _values[name]
         _set(name, value)
 
@@ -38,8 +43,8 @@ class Setting:
         _set(self._name, self._before)
 
 
-def _set(name: str, value: bool) -> None:
-    _values[name] = bool(value)
+def _set(name: str, value: Any) -> None:
+    _values[name] = value
     for changed in observers:
         changed()
 
@@ -50,12 +55,12 @@ def allow_tf32(allowed: bool = True) -> Setting:
     Off unless asked for: results then have a relative error near 5e-4 instead of 1e-6, and come
     several times faster from tensor cores.  Sums stay in float32; nothing changes on the CPU.
     """
-    return Setting("tf32", allowed)
+    return Setting("tf32", bool(allowed))
 
 
 def tf32_allowed() -> bool:
     """Whether ``allow_tf32`` is on."""
-    return _values["tf32"]
+    return bool(_values["tf32"])
 
 
 def deterministic(required: bool = True) -> Setting:
@@ -63,9 +68,32 @@ def deterministic(required: bool = True) -> Setting:
 
     ``cnncore.info()`` lists those kernels and why; on the CPU there are none.
     """
-    return Setting("deterministic", required)
+    return Setting("deterministic", bool(required))
 
 
 def is_deterministic() -> bool:
     """Whether ``deterministic`` is on."""
-    return _values["deterministic"]
+    return bool(_values["deterministic"])
+
+
+def set_precision(name: str) -> Setting:
+    """Let ``"auto"`` take F(4x4, 3x3) of Winograd (``"fast"``, the default) or not (``"strict"``).
+
+    In float32 its largest errors are some five times those of a plain sum (``docs/accuracy.md``),
+    far below what training with noisy gradients can notice; ``"strict"`` is for comparing networks
+    digit by digit.  An algorithm asked for by name is always taken.
+
+    >>> with set_precision("strict"):
+    ...     get_precision()
+    'strict'
+    >>> get_precision()
+    'fast'
+    """
+    if name not in PRECISIONS:
+        raise ArgumentError("name", f"one of {PRECISIONS}", repr(name))
+    return Setting("precision", name)
+
+
+def get_precision() -> str:
+    """``"fast"`` or ``"strict"``: see ``set_precision``."""
+    return str(_values["precision"])

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import oracles
 import pytest
+from device_support import using
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from kernel_support import AVAILABLE, dtypes, each_backend, seeds, window
@@ -95,7 +96,7 @@ def layers(draw):
 @given(layers(), dtypes, seeds, st.sampled_from(sorted(FORMS)))
 @settings(max_examples=25)
 def test_any_layer(name, case, dtype, seed, algorithm):
-    with dispatch.use_backend(name):
+    with using(name):
         check(case, dtype, np.random.default_rng(seed), algorithm)
 
 

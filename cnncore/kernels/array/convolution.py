@@ -18,7 +18,7 @@ from cnncore.kernels.array.activation import pointwise
 from cnncore.kernels.array.elementwise import ufunc
 from cnncore.kernels.array.modules import Array, array_module, finish, native, quiet
 from cnncore.kernels.epilogue import Epilogue, finished
-from cnncore.kernels.precision import get_precision
+from cnncore.kernels.switches import get_precision
 
 Slices = tuple[slice, slice]
 POSITIONS = ("implicit_gemm", "direct", "depthwise")

@@ -6,11 +6,10 @@ import functools
 
 from cnncore.errors import ArgumentError, ShapeError
 from cnncore.geometry import Pair, Window2d, as_int, checked_size
+from cnncore.kernels.checks.algorithms import algorithm as check_algorithm
 from cnncore.kernels.checks.arrays import Array, broadcast, floats, rank, shape
 from cnncore.kernels.checks.rows import pointwise
-from cnncore.kernels.contract import CONV_ALGORITHMS
 from cnncore.kernels.epilogue import Epilogue
-from cnncore.kernels.precision import unserved
 
 
 @functools.lru_cache(maxsize=1024)
@@ -47,19 +46,6 @@ def _filters(weight: Array, window: Window2d) -> None:
         raise ShapeError("weight", "at least one filter, channel, row and column", weight.shape)
     if weight.shape[2:] != window.kernel:
         raise ShapeError("weight", f"kernel {window.kernel}, the window's", weight.shape[2:])
-
-
-def _algorithm(algorithm: str, window: Window2d, channels: int, outputs: int) -> None:
-    """``channels`` and ``outputs`` are those of one group."""
-    if algorithm == "auto":
-        return
-    if algorithm not in CONV_ALGORITHMS:
-        raise ArgumentError("algorithm", f"one of {CONV_ALGORITHMS}", repr(algorithm))
-    why = unserved(algorithm, window, channels, outputs)
-    if why:
-        serving = [a for a in CONV_ALGORITHMS if not unserved(a, window, channels, outputs)]
-        expected = f"one that serves this convolution: {', '.join(map(repr, serving))}"
-        raise ArgumentError("algorithm", expected, f"{algorithm!r} ({why})", "'auto'")
 
 
 def _size(size: Pair) -> Pair:
@@ -120,7 +106,7 @@ def conv2d(
     _groups(groups, x.shape[1], weight)
     if bias is not None:
         shape("bias", bias, (weight.shape[0],), "(O,)")
-    _algorithm(algorithm, window, weight.shape[1], weight.shape[0] // groups)
+    check_algorithm(algorithm, window, weight.shape[1], weight.shape[0] // groups)
     checked_size("x", x.shape[0], x.shape[1], *window.kernel, *out)
     checked_size("x", x.shape[0], weight.shape[0], *out)
     if epilogue is not None:
@@ -156,7 +142,7 @@ def conv_transpose2d(
         raise ShapeError("y", expected, y.shape[2:], hint)
     if bias is not None:
         shape("bias", bias, (channels,), "(C,)")
-    _algorithm(algorithm, window, weight.shape[1], weight.shape[0] // groups)
+    check_algorithm(algorithm, window, weight.shape[1], weight.shape[0] // groups)
     checked_size("size", y.shape[0], channels, *size)
     checked_size("y", y.shape[0], channels, *window.kernel, *out)
     if epilogue is not None:
@@ -184,7 +170,7 @@ def conv2d_weight(
         if channels == 0 or channels % groups:
             raise ShapeError(name, f"a multiple of groups = {groups} channels", channels)
     shape("gy", gy, (x.shape[0], gy.shape[1], *out), "(N, O, OH, OW)")
-    _algorithm(algorithm, window, x.shape[1] // groups, gy.shape[1] // groups)
+    check_algorithm(algorithm, window, x.shape[1] // groups, gy.shape[1] // groups)
     checked_size("x", x.shape[0], x.shape[1], *window.kernel, *out)
     checked_size("gy", gy.shape[1], x.shape[1] // groups, *window.kernel)
     return on_device
