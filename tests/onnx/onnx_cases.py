@@ -1,6 +1,6 @@
 """The ONNX project's own test cases, run through the backend and counted by operator.
 
-python tests/onnx/onnx_cases.py            every case, and a table
+python tests/onnx/onnx_cases.py            every case and network, and a table
 python tests/onnx/onnx_cases.py Resize     those whose name holds a word
 """
 
@@ -75,6 +75,7 @@ NOT_REPRODUCIBLE = {
 }
 
 NO_TENSORS = "values that are no tensors"
+LIGHT = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
 
 
 @dataclass
@@ -124,6 +125,21 @@ def run_case(case, model: onnx.ModelProto) -> None:
         Runner.assert_similar_outputs(expected, outputs, case.rtol, case.atol)
 
 
+def networks(pattern: str = "") -> list[Path]:
+    """The well-known networks of the suite (its set ``light``): constant weights, known outputs."""
+    return [p for p in sorted(LIGHT.glob("*.onnx")) if re.search(pattern, p.stem)]
+
+
+def run_network(path: Path) -> None:
+    """Run one of them and compare with the outputs that the ONNX project computed."""
+    model = onnx.load(path)
+    held = {tensor.name for tensor in model.graph.initializer}
+    inputs = [Runner.generate_dummy_data(v) for v in model.graph.input if v.name not in held]
+    answer = onnx.load_tensor(path.with_name(f"{path.stem}_output_0.pb"))
+    outputs = backend.prepare(model).run(inputs)
+    Runner.assert_similar_outputs([numpy_helper.to_array(answer)], outputs, rtol=1e-3, atol=1e-7)
+
+
 def refused_operator(error: UnsupportedOperator) -> str:
     """The operator that an error names."""
     found = re.search(r"ONNX operator (\S+) of opset", str(error))
@@ -167,14 +183,22 @@ def table(counts: dict[str, Count]) -> str:
 
 
 def main(pattern: str = "") -> int:
-    """Print the table of every kind of case; the exit status is 1 if any failed."""
+    """Print the table of every kind of case and the networks; status 1 if any failed."""
     failed: list[str] = []
     for kind in ("node", "pytorch-converted", "pytorch-operator", "simple"):
         counts, refused = run_cases(kind, pattern)
         print(f"\n{kind}\n{table(counts)}")
         print("refused:", ", ".join(f"{k} ({v})" for k, v in sorted(refused.items())) or "nothing")
         failed += [line for count in counts.values() for line in count.failed]
-    print("\n".join(failed))
+    print("\nwhole networks")
+    for path in networks(pattern):
+        try:
+            run_network(path)
+            print(f"{path.stem:36}  passed")
+        except Exception as error:
+            print(f"{path.stem:36}  failed")
+            failed.append(f"{path.stem}: {type(error).__name__}: {error}")
+    print("\n".join(failed) or "\nnothing failed")
     return bool(failed)
 
 

