@@ -14,7 +14,17 @@ from cnncore.autograd import Function, Tensor, no_grad
 from cnncore.errors import ArgumentError, ShapeError
 from cnncore.inference.buffers import Life, place
 from cnncore.inference.fuse import fuse
-from cnncore.inference.plan import Activation, Affine, Convolution, Node, Plan, Value, replaced
+from cnncore.inference.layout import Reorder, assign
+from cnncore.inference.plan import (
+    Activation,
+    Affine,
+    Convolution,
+    Node,
+    Plan,
+    Sum,
+    Value,
+    replaced,
+)
 from cnncore.inference.report import Report, measured
 from cnncore.inference.trace import other_numbers, trace
 from cnncore.kernels import native
@@ -44,7 +54,8 @@ class Compiled:
             self._slot(value)
         self.buffer_bytes = self._allocate()
         for node in plan.nodes:
-            self._steps.append((node, self._make_step(node)))
+            if not self._view(node):
+                self._steps.append((node, self._make_step(node)))
         self._drop = self._last_uses()
         self._report: Report | None = None
 
@@ -93,7 +104,8 @@ class Compiled:
             last[id(base.get(id(y), y))] = len(self._plan.nodes)
         planned, lives = [], []
         for i, node in enumerate(self._plan.nodes):
-            if isinstance(node.work, Convolution) and node.output.nbytes:
+            planar = isinstance(node.work, (Convolution, Reorder))
+            if (planar or node.output.lanes) and node.output.nbytes:
                 planned.append(node.output)
                 lives.append(Life(node.output.nbytes, i, last.get(id(node.output), i)))
         offsets, size = place(lives)
@@ -102,15 +114,15 @@ class Compiled:
         for value, offset in zip(planned, offsets, strict=True):
             raw = block[offset : offset + value.nbytes].view(value.dtype)
             slot = self._slot(value)
-            self._arrays[slot] = raw.reshape(value.shape)
+            self._arrays[slot] = raw.reshape(value.memory_shape)
             self._planned.add(slot)
         return size
 
     def _last_uses(self) -> list[list[int]]:
         """After each step, the slots of results that nobody will read again."""
-        drop: list[list[int]] = [[] for _ in self._plan.nodes]
+        drop: list[list[int]] = [[] for _ in self._steps]
         seen = {self._slot(y) for y in self._plan.outputs()} | self._planned
-        for i, node in reversed(list(enumerate(self._plan.nodes))):
+        for i, (node, _) in reversed(list(enumerate(self._steps))):
             for slot in {self._slot(x) for x in node.inputs if x.array is None} - seen:
                 seen.add(slot)
                 drop[i].append(slot)
@@ -124,17 +136,43 @@ class Compiled:
 
     # What is run.
 
+    def _view(self, node: Node) -> bool:
+        """See planned memory otherwise, once and for all, if that is all that a node does."""
+        source, target = self._slot(node.inputs[0]), self._slot(node.output)
+        if not node.view or source not in self._planned or not isinstance(node.work, Function):
+            return False
+        seen = copy.copy(node.work).forward(self._arrays[source])
+        if not np.shares_memory(seen, self._arrays[source]):
+            return False
+        self._arrays[target] = seen
+        self._planned.add(target)
+        return True
+
     def _make_step(self, node: Node) -> Step:
         work = node.work
         slots = [self._slot(x) for x in node.inputs]
         if isinstance(work, Convolution):
             return self._convolution(work, node, slots)
         target = self._slot(node.output)
+        if node.output.lanes or isinstance(work, Reorder):
+            return self._blocked(work, node, slots, target)
+        if isinstance(work, Sum):
+            return _sum(work, slots, target)
         if isinstance(work, Affine):
             return _affine(work, node, slots[0], target)
         if isinstance(work, Activation):
             return _activation(work, slots[0], target)
+        assert isinstance(work, Function)  # every other kind was handled above
         return _call(work, slots, target)
+
+    def _blocked(self, work: Any, node: Node, slots: list[int], target: int) -> Step:
+        run, nbytes = work.prepare(node)
+        self.weight_bytes += nbytes
+        out = self._arrays[target]
+        if len(slots) == 1:
+            slot = slots[0]
+            return lambda arrays: run(arrays[slot], out)
+        return lambda arrays: run(*(arrays[slot] for slot in slots), out)
 
     def _convolution(self, work: Convolution, node: Node, slots: list[int]) -> Step:
         shape = node.inputs[0].shape
@@ -178,6 +216,17 @@ def _affine(work: Affine, node: Node, source: int, target: int) -> Step:
     def step(arrays: list[Any]) -> None:
         x = np.ascontiguousarray(arrays[source]).reshape(images * channels, rows)
         y = kernels.row_linear(x, a, b).reshape(node.output.shape)
+        arrays[target] = finished(y, epilogue, kernels.ufunc, kernels.pointwise)
+
+    return step
+
+
+def _sum(work: Sum, slots: list[int], target: int) -> Step:
+    first, second = slots
+
+    def step(arrays: list[Any]) -> None:
+        y = kernels.ufunc("add", arrays[first], arrays[second])
+        epilogue = Epilogue(None, work.activation.kind, work.activation.params)
         arrays[target] = finished(y, epilogue, kernels.ufunc, kernels.pointwise)
 
     return step
@@ -244,6 +293,7 @@ def compile(model: Module, *example: Any, verify: bool = True) -> Compiled:
     plan = trace(model, inputs)
     before = len(plan.nodes)
     passes = fuse(plan)
+    passes["steps on blocked arrays"] = assign(plan)
     compiled = Compiled(plan)
     run_model = _running(model, inputs)
     peak = measured(run_model), measured(lambda: compiled(*inputs))

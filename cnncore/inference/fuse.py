@@ -17,7 +17,15 @@ from typing import Any
 import numpy as np
 
 from cnncore.geometry import Window2d
-from cnncore.inference.plan import Activation, Affine, Convolution, Node, Plan, Value
+from cnncore.inference.plan import (
+    Activation,
+    Affine,
+    Convolution,
+    Node,
+    Plan,
+    Sum,
+    Value,
+)
 from cnncore.ops.conv import Conv2d, ConvTranspose2d
 from cnncore.ops.elementwise import Add, Div, Mul, Sub
 from cnncore.ops.linalg import MatMul
@@ -144,13 +152,24 @@ def _scaled(conv: Convolution, affine: Affine) -> Convolution:
     )
 
 
+def make_sums(plan: Plan) -> int:
+    """Sums of two arrays of one shape that no convolution took over."""
+    count = 0
+    for node in plan.nodes:
+        shapes = {x.shape for x in node.inputs}
+        if isinstance(node.work, Add) and shapes == {node.output.shape}:
+            node.work = Sum()
+            count += 1
+    return count
+
+
 def fuse_activations(plan: Plan) -> int:
-    """``f(y)`` into the convolution or affine map that makes y."""
+    """``f(y)`` into the convolution, affine map or sum that makes y."""
 
     def fuse(first: Node, second: Node) -> bool:
         if not isinstance(second.work, Activation) or not _bare(first):
             return False
-        if not isinstance(first.work, (Convolution, Affine)):
+        if not isinstance(first.work, (Convolution, Affine, Sum)):
             return False
         second.work = replace(first.work, activation=second.work)
         second.inputs = first.inputs
@@ -229,7 +248,7 @@ def _zero_padding(node: Node) -> tuple[tuple[int, int], tuple[int, int]] | None:
 def _bare(node: Node) -> bool:
     """Nothing has been applied to the result yet."""
     work = node.work
-    return not isinstance(work, (Convolution, Affine)) or not work.activation.kind
+    return not isinstance(work, (Convolution, Affine, Sum)) or not work.activation.kind
 
 
 def _join(plan: Plan, joins: Callable[[Node, Node], bool]) -> int:
@@ -261,6 +280,7 @@ PASSES: dict[str, Callable[[Plan], int]] = {
     "of them folded into weights": fold_affine,
     "zero paddings folded into windows": fold_padding,
     "residual sums fused": fuse_residuals,
+    "sums of their own": make_sums,
     "activations fused": fuse_activations,
 }
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -23,16 +23,28 @@ Shape = tuple[int, ...]
 
 @dataclass(eq=False)
 class Value:
-    """An array that flows through the plan; ``array`` is set for constants only."""
+    """An array that flows through the plan; ``array`` is set for constants only.
+
+    ``lanes``: 0, or the channels of a block where its memory is blocked (see ``layout``).
+    """
 
     shape: Shape
     dtype: Any
     array: Array | None = None
+    lanes: int = 0
+
+    @property
+    def memory_shape(self) -> Shape:
+        """The shape of the array that holds it."""
+        if not self.lanes:
+            return self.shape
+        images, channels, *plane = self.shape
+        return (images, -(-channels // self.lanes), *plane, self.lanes)
 
     @property
     def nbytes(self) -> int:
-        """Bytes of its elements."""
-        return math.prod(self.shape) * int(np.dtype(self.dtype).itemsize)
+        """Bytes of the array that holds it."""
+        return math.prod(self.memory_shape) * int(np.dtype(self.dtype).itemsize)
 
 
 @dataclass(frozen=True)
@@ -69,16 +81,30 @@ class Affine:
     activation: Activation = Activation()
 
 
+@dataclass
+class Sum:
+    """``y = f(x + z)``, both of the result's shape."""
+
+    activation: Activation = Activation()
+
+
+class Blocked(Protocol):
+    """Work on blocked arrays, all results into planned memory (see ``layout``)."""
+
+    def prepare(self, node: Node) -> tuple[Callable[..., None], int]:
+        """``run(*inputs, out)``, and the bytes of weights it holds."""
+
+
 @dataclass(eq=False)
 class Node:
     """One thing to run.
 
-    ``work`` says what: a ``Convolution``, an ``Affine``, an ``Activation``, or the traced op, to be
-    called as it is.  ``view``: the result is the input's memory seen otherwise.  ``parts`` names
-    the ops it does, ``layers`` the modules they came from.
+    ``work`` says what: a ``Convolution``, an ``Affine``, an ``Activation``, a ``Sum``, something on
+    blocked arrays, or the traced op, to be called as it is.  ``view``: the result is the input's
+    memory seen otherwise.  ``parts`` names the ops it does, ``layers`` the modules they came from.
     """
 
-    work: Convolution | Affine | Activation | Function
+    work: Convolution | Affine | Activation | Sum | Blocked | Function
     inputs: list[Value]
     output: Value
     layers: list[str]

@@ -252,6 +252,91 @@ def convolution_estimates(
     return [tuple(row) for row in _call(_native.convolution_estimates, *arguments)]
 
 
+# --- blocked arrays (N, C/B, H, W, B), for compiled networks --------------------------------------
+# Results go into ``out``; what each function means stands in ``csrc/cpu/blocked.h``.
+
+
+def block_lanes(dtype: Any) -> int:
+    """B: the channels of a block, the lanes of one vector."""
+    return int(_native.block_lanes(np.empty(0, dtype)))
+
+
+def blocked_serves(
+    shape: tuple[int, ...], outputs: int, groups: int, transposed: bool, planar: bool
+) -> bool:
+    """Whether ``blocked_convolution`` can serve x of ``shape`` (N, C, H, W)."""
+    return bool(_native.blocked_serves(shape, outputs, groups, transposed, planar))
+
+
+def blocked_convolution(
+    weight: Array,
+    bias: Array | None,
+    shape: tuple[int, ...],
+    window: Window2d,
+    groups: int,
+    size: Pair | None,
+    activation: str,
+    params: Sequence[float],
+    planar: bool,
+) -> Any:
+    """As ``prepare_convolution``, for blocked arrays; ``planar``: x is ``(N, C, H, W)``."""
+    return _call(
+        _native.BlockedConvolution,
+        _ready(weight),
+        bias if bias is None else _ready(bias),
+        shape,
+        size,
+        window.flat(),
+        groups,
+        _activating(activation, params) if activation else (-1, 0.0, 0.0),
+        planar,
+    )
+
+
+def to_blocked(x: Array, out: Array) -> None:
+    """``(N, C, H, W)`` in blocks."""
+    _call(_native.to_blocked, _ready(x), out)
+
+
+def from_blocked(x: Array, out: Array) -> None:
+    """Blocks as ``(N, C, H, W)``."""
+    _call(_native.from_blocked, x, out)
+
+
+def blocked_pool(
+    x: Array, shape: tuple[int, ...], window: Window2d, size: Pair, out: Array
+) -> None:
+    """The maximum of each window; padding is absent."""
+    _call(_native.blocked_pool, x, shape, window.flat(), size, True, 0, out)
+
+
+def blocked_mean(x: Array, shape: tuple[int, ...], out: Array) -> None:
+    """The mean of each plane."""
+    _call(_native.blocked_mean, x, shape, out)
+
+
+def blocked_affine(
+    x: Array,
+    shape: tuple[int, ...],
+    a: Array,
+    b: Array | None,
+    residual: Array | None,
+    activation: str,
+    params: Sequence[float],
+    out: Array,
+) -> None:
+    """``f(a · x + b + residual)``, a per channel or per image and channel, b per channel."""
+    activating = _activating(activation, params) if activation else (-1, 0.0, 0.0)
+    _call(_native.blocked_affine, x, shape, a, b, residual, activating, out)
+
+
+def blocked_select(
+    x: Array, shape: tuple[int, ...], rows: Sequence[int], columns: Sequence[int], out: Array
+) -> None:
+    """``y[h, w] = x[rows[h], columns[w]]``."""
+    _call(_native.blocked_select, x, shape, rows, columns, out)
+
+
 # --- pooling, gather, sampling --------------------------------------------------------------------
 
 

@@ -4,6 +4,7 @@
 #include <pybind11/pybind11.h>
 
 namespace cnncore {
+void bind_blocked(pybind11::module_& module);
 void bind_boxes(pybind11::module_& module);
 void bind_gather(pybind11::module_& module);
 void bind_optim(pybind11::module_& module);

@@ -31,6 +31,7 @@ PYBIND11_MODULE(_native, module) {
   cnncore::bind_reduce(module);
   cnncore::bind_resample(module);
   cnncore::bind_rows(module);
+  cnncore::bind_blocked(module);
   cnncore::bind_conv(module);
   cnncore::bind_runtime(module);
 }

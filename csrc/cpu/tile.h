@@ -28,9 +28,23 @@ struct TileArgs {
   bool accumulate;
 };
 
+// Where the vectors of a tile go, for results of blocked layout (blocked.h): row r, vector v to
+// place[r] + v * vector_stride; finished with bias, residual and limits if this was all of the sum.
+template <class T>
+struct StoreArgs {
+  T* target;
+  const T* residual;     // laid out like the target; may be null
+  const T* bias;         // one per lane
+  const index_t* place;  // offsets of the tile's rows
+  index_t vector_stride;
+  T low, high;
+  bool accumulate, finish;
+};
+
 template <class T>
 struct TileKernels {
   using Run = void (*)(const TileArgs<T>&);
+  using RunStore = void (*)(const TileArgs<T>&, const StoreArgs<T>&);
   // out[c * out_stride + r] = in[r * in_stride + c] (+ bias[c]), r < rows, c < columns
   using Transpose = void (*)(const T* in, index_t in_stride, index_t rows, index_t columns, T* out,
                              index_t out_stride, const T* bias);
@@ -38,6 +52,7 @@ struct TileKernels {
   int rows;                      // most rows of one tile
   int width;                     // lanes of one vector; a panel has one or two vectors
   Run run[2][kMaxTileRows + 1];  // [vectors - 1][rows]
+  RunStore run_store[2][kMaxTileRows + 1];
   Transpose transpose;
 
   index_t panel_columns() const { return 2 * width; }
@@ -78,6 +93,22 @@ inline void run_tiles(const TileKernels<T>& kernels, TileArgs<T> args, index_t r
     args.row = row + begin;
     args.tile = tile + begin * args.tile_stride;
     run[end - begin](args);
+  }
+}
+
+// The same for results of blocked layout.
+template <class T>
+inline void run_tiles(const TileKernels<T>& kernels, TileArgs<T> args, StoreArgs<T> store,
+                      index_t rows, index_t lanes) {
+  const index_t tiles = ceil_div(rows, kernels.rows);
+  const auto* run = kernels.run_store[lanes / kernels.width - 1];
+  const index_t* const row = args.row;
+  const index_t* const place = store.place;
+  for (index_t t = 0; t < tiles; ++t) {
+    const index_t begin = rows * t / tiles, end = rows * (t + 1) / tiles;
+    args.row = row + begin;
+    store.place = place + begin;
+    run[end - begin](args, store);
   }
 }
 

@@ -27,10 +27,9 @@ constexpr int kOffsetsInRegisters = kMaxTileRows;
 #endif
 
 template <class T, int R, int V>
-void run_tile(const TileArgs<T>& args) {
+CNNCORE_HD void sum_tile(const TileArgs<T>& args, typename Simd<T>::vector (&acc)[R][V]) {
   constexpr int width = Simd<T>::width;
   using Vector = typename Simd<T>::vector;
-  Vector acc[R][V];
   index_t offsets[R];
   const volatile index_t* const row_table = args.row;
 #pragma GCC unroll 16
@@ -54,6 +53,13 @@ void run_tile(const TileArgs<T>& args) {
       for (int v = 0; v < V; ++v) acc[r][v] += a * b[v];
     }
   }
+}
+
+template <class T, int R, int V>
+void run_tile(const TileArgs<T>& args) {
+  constexpr int width = Simd<T>::width;
+  typename Simd<T>::vector acc[R][V];
+  sum_tile<T, R, V>(args, acc);
   const bool accumulate = args.accumulate;
   const index_t tile_stride = args.tile_stride;
   T* row = args.tile;
@@ -62,6 +68,34 @@ void run_tile(const TileArgs<T>& args) {
 #pragma GCC unroll 2
     for (int v = 0; v < V; ++v)
       store(row + v * width, accumulate ? load(row + v * width) + acc[r][v] : acc[r][v]);
+  }
+}
+
+template <class T, int R, int V>
+void run_tile_store(const TileArgs<T>& args, const StoreArgs<T>& to) {
+  constexpr int width = Simd<T>::width;
+  using Vector = typename Simd<T>::vector;
+  Vector acc[R][V];
+  sum_tile<T, R, V>(args, acc);
+  const Vector low = broadcast(to.low), high = broadcast(to.high);
+#pragma GCC unroll 2
+  for (int v = 0; v < V; ++v) {
+    T* const target = to.target + v * to.vector_stride;
+    const T* const residual = to.residual != nullptr ? to.residual + v * to.vector_stride : nullptr;
+    const Vector bias = load(to.bias + v * width);
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r) {
+      const index_t place = to.place[r];
+      Vector y = acc[r][v];
+      if (to.accumulate) y += load(target + place);
+      if (to.finish) {
+        y += bias;
+        if (residual != nullptr) y += load(residual + place);
+        y = y <= low ? low : y;  // NaN stays
+        y = y > high ? high : y;
+      }
+      store(target + place, y);
+    }
   }
 }
 
@@ -102,6 +136,7 @@ void transpose(const T* in, index_t in_stride, index_t rows, index_t columns, T*
 template <class T, int V, int... R>
 CNNCORE_HD void fill(TileKernels<T>& table, std::integer_sequence<int, R...>) {
   ((table.run[V - 1][R + 1] = &run_tile<T, R + 1, V>), ...);
+  ((table.run_store[V - 1][R + 1] = &run_tile_store<T, R + 1, V>), ...);
 }
 
 template <class T>

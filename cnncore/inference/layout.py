@@ -1,0 +1,280 @@
+"""Which arrays are blocked: ``(N, C/B, H, W, B)``, B channels of a pixel side by side.
+
+B is the lanes of one vector.  In this layout a convolution stores its results as the registers hold
+them, a depthwise convolution and a pooling work on whole vectors whatever the plane, and nothing is
+transposed between layers.  The pass decides for every node, and puts a reordering where a blocked
+result meets an op that knows planes only.  Without the native backend everything stays planar.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from cnncore.geometry import Pair, Window2d
+from cnncore.inference.plan import (
+    Activation,
+    Affine,
+    Blocked,
+    Convolution,
+    Node,
+    Plan,
+    Sum,
+    Value,
+    replaced,
+)
+from cnncore.kernels import dispatch, native
+from cnncore.ops.elementwise import Mul
+from cnncore.ops.linear import Linear
+from cnncore.ops.pool import MaxPool2d
+from cnncore.ops.shape import Cat
+
+Array = Any
+Run = Callable[..., None]
+
+PLANAR_CHANNELS = 4  # of an input that a first layer reads as it comes
+
+
+def assign(plan: Plan) -> int:
+    """Make what can be blocked blocked; the number of such nodes."""
+    if dispatch.resolve("conv2d")[0] != "native":
+        return 0
+    layout = _Layout()
+    count = 0
+    for node in plan.nodes:
+        count += layout.place(node)
+    plan.results = replaced(plan.results, Value, layout.planar)
+    plan.nodes = layout.nodes
+    return count
+
+
+class _Layout:
+    """The new list of nodes, and the other form of every value that needed one."""
+
+    def __init__(self) -> None:
+        self.nodes: list[Node] = []
+        self.other: dict[int, Value] = {}
+
+    def place(self, node: Node) -> bool:
+        """Add a node, in blocked form if it has one."""
+        work = _blocked_form(node)
+        if work is None:
+            node.inputs = [self.planar(x) for x in node.inputs]
+            self.nodes.append(node)
+            return False
+        first = node.inputs[0]
+        keep = isinstance(work, BlockedConvolution) and work.planar
+        inputs = [x if keep and x is first else self.blocked(x) for x in node.inputs]
+        node.work, node.inputs = work, inputs
+        node.output.lanes = native.block_lanes(node.output.dtype)
+        self.nodes.append(node)
+        return True
+
+    def planar(self, value: Value) -> Value:
+        """The value as planes."""
+        return self._turned(value, 0) if value.lanes else value
+
+    def blocked(self, value: Value) -> Value:
+        """The value in blocks."""
+        return value if value.lanes else self._turned(value, native.block_lanes(value.dtype))
+
+    def _turned(self, value: Value, lanes: int) -> Value:
+        if id(value) not in self.other:
+            turned = Value(value.shape, value.dtype, lanes=lanes)
+            self.other[id(value)] = turned
+            self.nodes.append(Node(Reorder(), [value], turned, [], ["Reorder"]))
+        return self.other[id(value)]
+
+
+def _blocked_form(node: Node) -> Blocked | None:
+    """What a node is on blocked arrays, or None."""
+    x, y, work = node.inputs[0], node.output, node.work
+    if any(z.array is not None for z in node.inputs) or 0 in y.shape or 0 in x.shape:
+        return None
+    if len(y.shape) != 4 or np.dtype(y.dtype) not in (np.float32, np.float64):
+        return None
+    if isinstance(work, Convolution):
+        planar = not x.lanes and x.shape[1] <= PLANAR_CHANNELS
+        outputs, transposed = y.shape[1], work.size is not None
+        if work.linear or not native.blocked_serves(
+            x.shape, outputs, work.groups, transposed, planar
+        ):
+            return None
+        return BlockedConvolution(work, planar)
+    if not x.lanes:
+        return None
+    if isinstance(work, Affine):
+        return BlockedAffine(work.a, work.b, work.activation)
+    if isinstance(work, Activation):
+        return BlockedAffine(None, None, work)
+    if isinstance(work, Sum) and node.inputs[1].lanes:
+        return BlockedAffine(None, None, work.activation)
+    if isinstance(work, Mul):
+        return _scale(node)
+    if isinstance(work, MaxPool2d):
+        return BlockedPool(work.window, work.output_size)
+    if isinstance(work, Cat):
+        return _cat(node)
+    return _linear_map(node) if isinstance(work, Linear) else None
+
+
+def _scale(node: Node) -> Blocked | None:
+    x, scale = node.inputs
+    if scale.shape != (*node.output.shape[:2], 1, 1):
+        x, scale = scale, x
+    fits = scale.shape == (*node.output.shape[:2], 1, 1) and x.shape == node.output.shape
+    if not fits or not x.lanes or x.shape == scale.shape:
+        return None
+    node.inputs = [x, scale]
+    return BlockedScale()
+
+
+def _cat(node: Node) -> Blocked | None:
+    lanes = native.block_lanes(node.output.dtype)
+    whole = all(x.lanes and x.shape[1] % lanes == 0 for x in node.inputs[:-1])
+    if not whole or not node.inputs[-1].lanes or getattr(node.work, "axis", None) != 1:
+        return None
+    return BlockedCat()
+
+
+def _linear_map(node: Node) -> Blocked | None:
+    assert isinstance(node.work, Linear)
+    name, constants = node.work.name, node.work.map.constants
+    if name == "AdaptiveAvgPool2d" and node.output.shape[2:] == (1, 1):
+        return BlockedMean()
+    if name.startswith("Interpolate_nearest"):
+        rows, columns = (constants[i][0, :, 0].tolist() for i in (0, 3))
+        return BlockedSelect(rows, columns)
+    return None
+
+
+# --- work on blocked arrays -----------------------------------------------------------------------
+
+
+@dataclass
+class Reorder:
+    """From one layout to the other."""
+
+    def prepare(self, node: Node) -> tuple[Run, int]:
+        """See ``plan.Blocked``."""
+        return (native.to_blocked if node.output.lanes else native.from_blocked), 0
+
+
+@dataclass
+class BlockedConvolution:
+    """A ``Convolution``; ``planar``: x comes as planes."""
+
+    work: Convolution
+    planar: bool
+
+    def prepare(self, node: Node) -> tuple[Run, int]:
+        """See ``plan.Blocked``."""
+        work = self.work
+        layer = native.blocked_convolution(
+            work.weight,
+            work.bias,
+            node.inputs[0].shape,
+            work.window,
+            work.groups,
+            work.size,
+            work.activation.kind,
+            work.activation.params,
+            self.planar,
+        )
+        if len(node.inputs) > 1:
+            return layer.run, layer.nbytes
+        if self.planar:  # the caller's array, or a view
+            return (lambda x, out: layer.run(np.ascontiguousarray(x), None, out)), layer.nbytes
+        return (lambda x, out: layer.run(x, None, out)), layer.nbytes
+
+
+@dataclass
+class BlockedAffine:
+    """``f(a · x + b + z)``, z where there is a second input; None is 1 and 0."""
+
+    a: Array | None
+    b: Array | None
+    activation: Activation
+
+    def prepare(self, node: Node) -> tuple[Run, int]:
+        """See ``plan.Blocked``."""
+        shape = node.output.shape
+        a = _vector(np.ones(shape[1]) if self.a is None else self.a, node.output)
+        b = None if self.b is None else _vector(self.b, node.output)
+        kind, params = self.activation.kind, self.activation.params
+
+        def run(x: Array, *rest: Array) -> None:
+            residual = rest[0] if len(rest) > 1 else None
+            native.blocked_affine(x, shape, a, b, residual, kind, params, rest[-1])
+
+        return run, int(a.nbytes) + (0 if b is None else int(b.nbytes))
+
+
+@dataclass
+class BlockedScale:
+    """``x · s``, s one value per image and channel."""
+
+    def prepare(self, node: Node) -> tuple[Run, int]:
+        """See ``plan.Blocked``."""
+        shape = node.output.shape
+
+        def run(x: Array, scale: Array, out: Array) -> None:
+            native.blocked_affine(x, shape, scale, None, None, "", (), out)
+
+        return run, 0
+
+
+@dataclass
+class BlockedPool:
+    """The maximum of each window."""
+
+    window: Window2d
+    size: Pair
+
+    def prepare(self, node: Node) -> tuple[Run, int]:
+        """See ``plan.Blocked``."""
+        shape, window, size = node.inputs[0].shape, self.window, self.size
+        return (lambda x, out: native.blocked_pool(x, shape, window, size, out)), 0
+
+
+@dataclass
+class BlockedMean:
+    """The mean of each plane."""
+
+    def prepare(self, node: Node) -> tuple[Run, int]:
+        """See ``plan.Blocked``."""
+        shape = node.inputs[0].shape
+        return (lambda x, out: native.blocked_mean(x, shape, out)), 0
+
+
+@dataclass
+class BlockedSelect:
+    """Rows and columns by number."""
+
+    rows: list[int]
+    columns: list[int]
+
+    def prepare(self, node: Node) -> tuple[Run, int]:
+        """See ``plan.Blocked``."""
+        shape, rows, columns = node.inputs[0].shape, self.rows, self.columns
+        return (lambda x, out: native.blocked_select(x, shape, rows, columns, out)), 0
+
+
+@dataclass
+class BlockedCat:
+    """Blocks after blocks; all inputs but the last have whole ones."""
+
+    def prepare(self, node: Node) -> tuple[Run, int]:
+        """See ``plan.Blocked``."""
+        return (lambda *arrays: np.concatenate(arrays[:-1], 1, out=arrays[-1])), 0
+
+
+def _vector(values: Array, like: Value) -> Array:
+    """One value per channel as a blocked array of single pixels."""
+    vector = Value((1, len(values), 1, 1), like.dtype, lanes=like.lanes)
+    result = np.zeros(vector.memory_shape, like.dtype)
+    result.reshape(-1)[: len(values)] = values
+    return result

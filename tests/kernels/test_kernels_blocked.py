@@ -1,0 +1,188 @@
+"""Blocked arrays (compiled networks): every kernel against the plain one on planes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cnncore.errors import ArgumentError
+from cnncore.geometry import Window2d
+from cnncore.kernels import array, native
+
+pytestmark = pytest.mark.skipif(not native.AVAILABLE, reason=native.REASON)
+
+DTYPES = [np.float32, np.float64]
+PLANES = [(1, 3, 5, 7), (2, 40, 9, 4), (1, 16, 1, 1), (3, 33, 17, 19), (0, 5, 4, 4)]
+
+
+def memory(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    lanes = native.block_lanes(dtype)
+    n, c, h, w = shape
+    return np.full((n, -(-c // lanes), h, w, lanes), np.nan, dtype)
+
+
+def blocked(x: np.ndarray) -> np.ndarray:
+    y = memory(x.shape, x.dtype)
+    native.to_blocked(x, y)
+    return y
+
+
+def planes(x: np.ndarray, channels: int) -> np.ndarray:
+    y = np.full((x.shape[0], channels, *x.shape[2:4]), np.nan, x.dtype)
+    native.from_blocked(x, y)
+    return y
+
+
+def numbers(*shape: int, dtype: Any = np.float64) -> np.ndarray:
+    return np.random.default_rng(sum(shape)).normal(size=shape).astype(dtype)
+
+
+def close(got: np.ndarray, wanted: np.ndarray) -> None:
+    assert got.dtype == wanted.dtype
+    tolerance = 1e-4 if got.dtype == np.float32 else 1e-11
+    np.testing.assert_allclose(got, wanted, rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize("shape", PLANES)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_there_and_back(shape: tuple[int, ...], dtype: Any) -> None:
+    x = numbers(*shape, dtype=dtype)
+    y = blocked(x)
+    np.testing.assert_array_equal(planes(y, shape[1]), x)
+    lanes = y.shape[-1]
+    channels = np.moveaxis(y, -1, 2).reshape(shape[0], y.shape[1] * lanes, *shape[2:])
+    np.testing.assert_array_equal(channels[:, : shape[1]], x)
+    assert not channels[:, shape[1] :].any(), f"{lanes} lanes: the rest is zero"
+
+
+@pytest.mark.parametrize("shape", PLANES)
+@pytest.mark.parametrize("window", [(3, 2, 1), (2, 2, 0), (3, 1, 1), (1, 1, 0)])
+def test_maximum(shape: tuple[int, ...], window: tuple[int, int, int]) -> None:
+    w = Window2d.make(*window)
+    if min(shape[2:]) < w.kernel[0] - 2 * w.padding[0][0]:
+        return
+    x, size = numbers(*shape), w.output_size(shape[2:])
+    if x.size:
+        x.flat[[0, -1]] = np.nan
+    y = memory((*shape[:2], *size), x.dtype)
+    native.blocked_pool(blocked(x), shape, w, size, y)
+    np.testing.assert_array_equal(planes(y, shape[1]), array.max_pool2d(x, w, size)[0])
+
+
+@pytest.mark.parametrize("shape", PLANES)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_mean_scale_affine_select(shape: tuple[int, ...], dtype: Any) -> None:
+    x, r = numbers(*shape, dtype=dtype), numbers(*shape[::-1], dtype=dtype).T
+    n, c, h, w = shape
+    means = memory((n, c, 1, 1), dtype)
+    native.blocked_mean(blocked(x), shape, means)
+    close(planes(means, c), x.mean((2, 3), keepdims=True))
+    y = memory(shape, dtype)
+    native.blocked_affine(blocked(x), shape, means, None, None, "silu", (), y)
+    close(planes(y, c), array.pointwise(x * x.mean((2, 3), keepdims=True), "silu"))
+    a, b = numbers(1, c, 1, 1, dtype=dtype), numbers(1, c, 1, 1, dtype=dtype) + 1
+    native.blocked_affine(
+        blocked(x), shape, blocked(a), blocked(b), blocked(r), "hardtanh", (-0.5, 0.7), y
+    )
+    close(planes(y, c), np.clip(a * x + b + r, -0.5, 0.7))
+    rows, columns = [*list(range(h)), 0, h - 1], [w - 1, *list(range(w))]
+    y = memory((n, c, len(rows), len(columns)), dtype)
+    native.blocked_select(blocked(x), shape, rows, columns, y)
+    np.testing.assert_array_equal(planes(y, c), x[:, :, rows][:, :, :, columns])
+
+
+CONVOLUTIONS = [  # N, C, H, W, O, groups, kernel, stride, padding, dilation
+    (2, 6, 9, 11, 6, 6, 3, 1, 1, 1),
+    (1, 40, 9, 21, 40, 40, 3, 2, 1, 1),
+    (1, 20, 30, 33, 20, 20, 5, 2, 2, 1),
+    (2, 3, 30, 17, 24, 1, (3, 2), (3, 2), (0, 1), (2, 3)),
+    (3, 5, 1, 1, 7, 1, 1, 1, 0, 1),
+    (1, 64, 14, 14, 96, 1, 1, 1, 0, 1),
+    (2, 48, 8, 9, 40, 1, 1, 2, 0, 1),
+    (1, 64, 6, 5, 128, 2, 3, 1, 1, 1),
+    (1, 530, 5, 5, 20, 1, 3, 1, 1, 1),
+    (4, 37, 14, 14, 50, 1, 3, 2, 1, 1),
+    (1, 3, 64, 64, 64, 1, 7, 2, 3, 1),
+    (2, 24, 10, 12, 12, 1, 2, 2, 0, 1),
+    (2, 20, 23, 26, 34, 1, 3, 1, 1, 1),
+    (1, 40, 13, 29, 20, 1, 3, 1, 0, 1),
+    (2, 17, 7, 7, 70, 1, 3, 1, (2, 1), 1),
+    (0, 4, 5, 5, 4, 1, 3, 1, 1, 1),
+]
+
+
+@pytest.mark.parametrize("case", CONVOLUTIONS)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("transposed", [False, True])
+def test_convolutions(case: Any, dtype: Any, transposed: bool) -> None:
+    n, c, h, w, o, groups, *window = case
+    win = Window2d.make(*window)
+    weight = numbers(o, c // groups, *win.kernel, dtype=dtype) / np.sqrt(c * 9 / groups)
+    weight = weight.astype(dtype)
+    shape, other = (n, c, h, w), (n, o, *win.output_size((h, w)))
+    source, target = (other, shape) if transposed else (shape, other)
+    x, residual, bias = (numbers(*s, dtype=dtype) for s in (source, target, (target[1],)))
+    plain = (
+        array.conv_transpose2d(x, weight, bias, (h, w), win, groups)
+        if transposed
+        else array.conv2d(x, weight, bias, win, groups)
+    )
+    for planar in (False, True):
+        if not native.blocked_serves(source, target[1], groups, transposed, planar):
+            continue
+        for kind, params in (("", ()), ("relu", ()), ("silu", ()), ("hardtanh", (-0.3, 0.4))):
+            layer = native.blocked_convolution(
+                weight, bias, source, win, groups, (h, w) if transposed else None, kind, params,
+                planar,
+            )  # fmt: skip
+            for r in (None, residual):
+                y = memory(target, dtype)
+                layer.run(x if planar else blocked(x), None if r is None else blocked(r), y)
+                wanted = plain if r is None else plain + r
+                wanted = array.pointwise(wanted, kind, params) if kind else wanted
+                close(planes(y, target[1]), wanted)
+
+
+def test_no_number_of_threads_changes_a_bit() -> None:
+    x, weight = numbers(2, 70, 30, 31), numbers(90, 70, 3, 3)
+    window = Window2d.make(3, 1, 1)
+    results = []
+    before = native.get_num_threads()
+    try:
+        for threads in (1, 2, 5):
+            native.set_num_threads(threads)
+            y = memory((2, 90, 30, 31), x.dtype)
+            settings = (weight, None, x.shape, window, 1, None, "silu", (), False)
+            native.blocked_convolution(*settings).run(blocked(x), None, y)
+            results.append(planes(y, 90))
+    finally:
+        native.set_num_threads(before)
+    for result in results[1:]:
+        np.testing.assert_array_equal(result, results[0])
+
+
+def test_refusals() -> None:
+    x = blocked(numbers(1, 20, 6, 6))
+    window = Window2d.make(3, 1, 1)
+    settings = (numbers(8, 20, 3, 3), None, (1, 20, 6, 6), window, 1, None, "", ())
+    layer = native.blocked_convolution(*settings, False)
+    with pytest.raises(ValueError, match="out"):
+        layer.run(x, None, memory((1, 8, 6, 7), np.float64))
+    with pytest.raises(ValueError, match="residual"):
+        layer.run(x, x[:, :, 1:], memory((1, 8, 6, 6), np.float64))
+    with pytest.raises(ValueError, match="x"):
+        layer.run(x.astype(np.float32), None, memory((1, 8, 6, 6), np.float64))
+    with pytest.raises(ArgumentError, match="groups"):
+        native.blocked_convolution(
+            numbers(6, 2, 1, 1), None, (1, 4, 3, 3), Window2d((1, 1)), 2, None, "", (), False
+        )
+    with pytest.raises(ArgumentError, match="shape"):
+        native.blocked_convolution(
+            numbers(6, 4, 1, 1), None, (1, 5, 3, 3), Window2d((1, 1)), 1, None, "", (), False
+        )
+    with pytest.raises(ArgumentError, match="rows"):
+        native.blocked_select(x, (1, 20, 6, 6), [6], [0], memory((1, 20, 1, 1), x.dtype))
+    with pytest.raises(ArgumentError, match="x"):
+        native.blocked_mean(x, (1, 40, 6, 6), memory((1, 40, 1, 1), x.dtype))
