@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -25,7 +26,8 @@ from cnncore.inference.plan import (
     Value,
     replaced,
 )
-from cnncore.inference.report import Report, measured
+from cnncore.inference.profile import Profile, StepTime, multiply_adds
+from cnncore.inference.report import Report, StepReport, measured
 from cnncore.inference.trace import other_numbers, trace
 from cnncore.kernels import native
 from cnncore.kernels.epilogue import Epilogue, finished
@@ -61,6 +63,29 @@ class Compiled:
 
     def __call__(self, *inputs: Any) -> Any:
         """The network's result for inputs of the shapes it was compiled for; arrays or tensors."""
+        return self._run(inputs, lambda step, arrays: step(arrays))
+
+    def profile(self, *inputs: Any, rounds: int = 10) -> Profile:
+        """The time of each step, the median of ``rounds`` runs: ``print(compiled.profile(x))``."""
+        times: list[list[float]] = []
+
+        def timed(step: Step, arrays: list[Any]) -> None:
+            start = time.perf_counter()
+            step(arrays)
+            times[-1].append(time.perf_counter() - start)
+
+        for _ in range(max(1, rounds)):
+            times.append([])
+            self._run(inputs, timed)
+        seconds = np.median(times, 0)
+        return Profile(
+            tuple(
+                StepTime(StepReport.of(node), float(t), multiply_adds(node))
+                for (node, _), t in zip(self._steps, seconds, strict=True)
+            )
+        )
+
+    def _run(self, inputs: Sequence[Any], call: Callable[[Step, list[Any]], None]) -> Any:
         if len(inputs) != len(self._plan.inputs):
             raise ArgumentError("inputs", f"{len(self._plan.inputs)} of them", len(inputs))
         given = [_checked(i, x, self._plan.inputs[i]) for i, x in enumerate(inputs)]
@@ -68,7 +93,7 @@ class Compiled:
             arrays = self._arrays
             arrays[: len(given)] = given
             for (_, step), drop in zip(self._steps, self._drop, strict=True):
-                step(arrays)
+                call(step, arrays)
                 for slot in drop:
                     arrays[slot] = None
             results = replaced(self._plan.results, Value, self._result)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from cnncore.inference.plan import Plan
+from cnncore.inference.plan import Node, Plan
 from cnncore.kernels import native
 
 
@@ -21,7 +21,14 @@ class StepReport:
 
     def __str__(self) -> str:
         shapes = " -> ".join("×".join(map(str, shape)) for shape in (self.source, self.target))
-        return f"{' + '.join(self.parts)}  {shapes}  ({', '.join(self.layers)})"
+        layers = f"  ({', '.join(self.layers)})" if self.layers else ""
+        return f"{' + '.join(self.parts)}  {shapes}{layers}"
+
+    @staticmethod
+    def of(node: Node) -> StepReport:
+        """What a node says of itself."""
+        source = node.inputs[0].shape if node.inputs else ()
+        return StepReport(tuple(node.parts), source, node.output.shape, tuple(node.layers))
 
 
 @dataclass(frozen=True)
@@ -48,15 +55,7 @@ class Report:
         weight_bytes: int,
     ) -> Report:
         """Gather it."""
-        steps = tuple(
-            StepReport(
-                tuple(node.parts),
-                node.inputs[0].shape if node.inputs else (),
-                node.output.shape,
-                tuple(node.layers),
-            )
-            for node in plan.nodes
-        )
+        steps = tuple(StepReport.of(node) for node in plan.nodes)
         before, after = peak
         if after is not None:
             after += buffer_bytes  # taken when the plan was made
