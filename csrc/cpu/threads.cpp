@@ -3,6 +3,7 @@
 #include <pthread.h>
 
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <cstdlib>
 #include <exception>
@@ -17,7 +18,13 @@ namespace cnncore {
 namespace {
 
 constexpr int kMaxThreads = 256;
-constexpr int kSpins = 64;  // a few microseconds at most before a thread goes to sleep
+
+// How long a thread looks for work, or for the end of a job, before it goes to sleep. Waking a
+// sleeper costs tens of microseconds, on a virtual machine up to a hundred: as much as many
+// kernels take, and more than lies between two ops of a network. Where the team is larger than the
+// machine a spinning thread would only stand in the way of a working one.
+constexpr auto kPatience = std::chrono::microseconds(150);
+constexpr int kLooks = 32;  // between two looks at the clock
 
 thread_local bool inside_chunk = false;
 
@@ -27,6 +34,24 @@ void relax() {
 #elif defined(__aarch64__)
   asm volatile("yield");
 #endif
+}
+
+int cores() {
+  static const int count = static_cast<int>(max_of(1, std::thread::hardware_concurrency()));
+  return count;
+}
+
+// Spins until `done()` or until patience has run out.
+template <class Done>
+void wait_awake(bool patient, Done&& done) {
+  const auto end =
+      std::chrono::steady_clock::now() + (patient ? kPatience : std::chrono::microseconds(0));
+  do {
+    for (int look = 0; look < kLooks; ++look) {
+      if (done()) return;
+      relax();
+    }
+  } while (std::chrono::steady_clock::now() < end);
 }
 
 struct Job {
@@ -74,23 +99,25 @@ class Team {
       job.work();
       return;
     }
+    int sleepers = 0;
     {
       std::lock_guard<std::mutex> lock(mutex_);
       while (workers_ < helpers) start_worker();
       posted_ = &job;
       seats_ = helpers;
       generation_.fetch_add(1, std::memory_order_release);
+      sleepers = sleeping_;
     }
-    for (int i = 0; i < helpers; ++i) wake_.notify_one();
+    if (sleepers > 0)
+      for (int i = 0; i < helpers; ++i) wake_.notify_one();
     job.work();
-    std::unique_lock<std::mutex> lock(mutex_);
-    posted_ = nullptr;
-    for (int spin = 0; active_ != 0 && spin < kSpins; ++spin) {
-      lock.unlock();
-      relax();
-      lock.lock();
+    {
+      std::lock_guard<std::mutex> lock(mutex_);
+      posted_ = nullptr;  // from here on nobody joins, so active_ only falls
     }
-    left_.wait(lock, [&] { return active_ == 0; });
+    wait_awake(patient(), [&] { return active_.load(std::memory_order_acquire) == 0; });
+    std::unique_lock<std::mutex> lock(mutex_);
+    left_.wait(lock, [&] { return active_.load() == 0; });
   }
 
   // fork(): hold everything while the address space is copied. The child's team starts anew.
@@ -104,6 +131,8 @@ class Team {
   }
 
  private:
+  bool patient() const { return threads() <= cores(); }
+
   void start_worker() {
     std::thread([this] { serve(); }).detach();
     ++workers_;
@@ -116,12 +145,12 @@ class Team {
       if (posted_ == nullptr || seats_ == 0 || seen == generation_.load()) {
         const unsigned long last = generation_.load();
         lock.unlock();
-        for (int spin = 0; spin < kSpins && generation_.load(std::memory_order_acquire) == last;
-             ++spin)
-          relax();
+        wait_awake(patient(), [&] { return generation_.load(std::memory_order_acquire) != last; });
         lock.lock();
+        ++sleeping_;
         wake_.wait(lock,
                    [&] { return posted_ != nullptr && seats_ > 0 && seen != generation_.load(); });
+        --sleeping_;
       }
       seen = generation_.load();
       --seats_;
@@ -130,7 +159,7 @@ class Team {
       lock.unlock();
       job->work();
       lock.lock();
-      if (--active_ == 0) left_.notify_one();
+      if (active_.fetch_sub(1, std::memory_order_release) == 1) left_.notify_one();
     }
   }
 
@@ -140,15 +169,15 @@ class Team {
   std::condition_variable wake_, left_;
   Job* posted_ = nullptr;
   int seats_ = 0;  // helpers that may still join the posted job
-  int active_ = 0;
+  std::atomic<int> active_{0};  // helpers in the posted job; written under the mutex
   int workers_ = 0;
+  int sleeping_ = 0;  // helpers waiting in wake_
   std::atomic<unsigned long> generation_{0};
 };
 
 int initial_threads() {
-  const int cores = static_cast<int>(max_of(1, std::thread::hardware_concurrency()));
   const char* text = std::getenv("CNNCORE_NUM_THREADS");
-  if (text == nullptr || *text == '\0') return static_cast<int>(min_of(cores, kMaxThreads));
+  if (text == nullptr || *text == '\0') return static_cast<int>(min_of(cores(), kMaxThreads));
   char* end = nullptr;
   const long count = std::strtol(text, &end, 10);
   CNNCORE_REQUIRE(*end == '\0' && count >= 1 && count <= kMaxThreads, "CNNCORE_NUM_THREADS",
