@@ -253,7 +253,7 @@ def convolution_estimates(
 
 
 # --- blocked arrays (N, C/B, H, W, B), for compiled networks --------------------------------------
-# Results go into ``out``; what each function means stands in ``csrc/cpu/blocked.h``.
+# Results go into ``out``; what each function means stands in ``csrc/cpu/blocked``.
 
 
 def block_lanes(dtype: Any) -> int:

@@ -1,13 +1,13 @@
 // Kernels on blocked arrays (N, C/B, H, W, B): what compiled networks are made of. Results go into
 // arrays of the caller.
-#include "cpu/blocked.h"
-
 #include <memory>
 #include <optional>
 #include <variant>
 
 #include "bindings/bindings.h"
 #include "bindings/conv_arguments.h"
+#include "cpu/blocked/convolution.h"
+#include "cpu/blocked/layers.h"
 
 namespace cnncore {
 namespace {

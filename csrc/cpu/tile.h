@@ -28,7 +28,7 @@ struct TileArgs {
   bool accumulate;
 };
 
-// Where the vectors of a tile go, for results of blocked layout (blocked.h): row r, vector v to
+// Where the vectors of a tile go, for results of blocked layout (blocked/layout.h): row r, vector v to
 // place[r] + v * vector_stride; finished with bias, residual and limits if this was all of the sum.
 template <class T>
 struct StoreArgs {

@@ -254,6 +254,21 @@ def test_the_front_door_and_the_report() -> None:
     assert "Conv2d + Normalize + Relu  1×4×5×6 -> 1×4×5×6  (0, 1, 2)" in text
 
 
+def test_the_profile_names_every_step_and_counts_its_products() -> None:
+    up = nn.ConvTranspose2d(6, 2, 2, stride=2)
+    model = settled(nn.Sequential(conv(4, 6), nn.ReLU(), up))
+    compiled = compile(model, np.zeros((2, 4, 5, 7), np.float32))
+    profile = compiled.profile(np.zeros((2, 4, 5, 7), np.float32), rounds=2)
+    named = [time for time in profile.steps if time.step.parts != ("Reorder",)]
+    assert [time.step.parts for time in named] == [("Conv2d", "Relu"), ("ConvTranspose2d",)]
+    kernel = model[0].weight.shape[2:]
+    # Per pixel all pairs of channels and taps: 3x3 at every result, 2x2 at every pixel read.
+    assert kernel == (3, 3)
+    assert [time.multiply_adds for time in named] == [70 * 4 * 6 * 9, 70 * 6 * 2 * 4]
+    assert all(time.seconds > 0 for time in profile.steps)
+    assert str(profile).count("\n") == 1 + len(profile.steps)
+
+
 def test_empty_batches_and_strange_layouts() -> None:
     model = settled(UNet(2, base=2, depth=1))
     assert compile(model, np.zeros((0, 3, 8, 8), np.float32))(

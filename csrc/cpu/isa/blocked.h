@@ -1,4 +1,4 @@
-// The vector loops of cpu/blocked.cpp, one block of channels at a time.
+// The vector loops of cpu/blocked, one block of channels at a time.
 #pragma once
 
 #include "cnncore/geometry.h"

@@ -1,0 +1,38 @@
+// Convolutions on blocked arrays, with weights packed once.
+#pragma once
+
+#include <memory>
+
+#include "cpu/blocked/layout.h"
+#include "cpu/conv/kept.h"
+
+namespace cnncore {
+
+// A convolution of one shape, or its transpose, with weights packed once. The source is blocked, or
+// (for the first layer) planar; the result is blocked.
+template <class T>
+class BlockedConvolution {
+ public:
+  using Element = T;
+
+  BlockedConvolution(const ConvShape& shape, bool transposed, bool planar_source, const T* weight,
+                     const T* bias);
+
+  // Whether a shape can be served: one group, groups of whole blocks, or depthwise (not
+  // transposed, source blocked).
+  static bool serves(const ConvShape& shape, bool transposed, bool planar_source);
+
+  void run(const T* from, const Finish<T>& finish, T* to) const;
+
+  BlockedShape source() const;
+  BlockedShape target() const;
+  bool planar_source() const { return planar_; }
+  std::size_t bytes() const { return packed_->bytes(); }
+
+ private:
+  ConvShape s_;
+  bool transposed_, planar_, depthwise_;
+  std::unique_ptr<Scratch<T>> packed_, bias_;
+};
+
+}  // namespace cnncore
