@@ -26,7 +26,7 @@ from cnncore.inference.plan import (
     Value,
     replaced,
 )
-from cnncore.kernels import dispatch, native
+from cnncore.kernels import blocked, dispatch
 from cnncore.ops.elementwise import Mul
 from cnncore.ops.linear import Linear
 from cnncore.ops.pool import MaxPool2d
@@ -69,7 +69,7 @@ class _Layout:
         keep = isinstance(work, BlockedConvolution) and work.planar
         inputs = [x if keep and x is first else self.blocked(x) for x in node.inputs]
         node.work, node.inputs = work, inputs
-        node.output.lanes = native.block_lanes(node.output.dtype)
+        node.output.lanes = blocked.block_lanes(node.output.dtype)
         self.nodes.append(node)
         return True
 
@@ -79,7 +79,7 @@ class _Layout:
 
     def blocked(self, value: Value) -> Value:
         """The value in blocks."""
-        return value if value.lanes else self._turned(value, native.block_lanes(value.dtype))
+        return value if value.lanes else self._turned(value, blocked.block_lanes(value.dtype))
 
     def _turned(self, value: Value, lanes: int) -> Value:
         if id(value) not in self.other:
@@ -99,9 +99,7 @@ def _blocked_form(node: Node) -> Blocked | None:
     if isinstance(work, Convolution):
         planar = not x.lanes and x.shape[1] <= PLANAR_CHANNELS
         outputs, transposed = y.shape[1], work.size is not None
-        if work.linear or not native.blocked_serves(
-            x.shape, outputs, work.groups, transposed, planar
-        ):
+        if work.linear or not blocked.serves(x.shape, outputs, work.groups, transposed, planar):
             return None
         return BlockedConvolution(work, planar)
     if not x.lanes:
@@ -133,7 +131,7 @@ def _scale(node: Node) -> Blocked | None:
 
 
 def _cat(node: Node) -> Blocked | None:
-    lanes = native.block_lanes(node.output.dtype)
+    lanes = blocked.block_lanes(node.output.dtype)
     whole = all(x.lanes and x.shape[1] % lanes == 0 for x in node.inputs[:-1])
     if not whole or not node.inputs[-1].lanes or getattr(node.work, "axis", None) != 1:
         return None
@@ -160,7 +158,7 @@ class Reorder:
 
     def prepare(self, node: Node) -> tuple[Run, int]:
         """See ``plan.Blocked``."""
-        return (native.to_blocked if node.output.lanes else native.from_blocked), 0
+        return (blocked.to_blocked if node.output.lanes else blocked.from_blocked), 0
 
 
 @dataclass
@@ -173,7 +171,7 @@ class BlockedConvolution:
     def prepare(self, node: Node) -> tuple[Run, int]:
         """See ``plan.Blocked``."""
         work = self.work
-        layer = native.blocked_convolution(
+        layer = blocked.convolution(
             work.weight,
             work.bias,
             node.inputs[0].shape,
@@ -208,7 +206,7 @@ class BlockedAffine:
 
         def run(x: Array, *rest: Array) -> None:
             residual = rest[0] if len(rest) > 1 else None
-            native.blocked_affine(x, shape, a, b, residual, kind, params, rest[-1])
+            blocked.affine(x, shape, a, b, residual, kind, params, rest[-1])
 
         return run, int(a.nbytes) + (0 if b is None else int(b.nbytes))
 
@@ -222,7 +220,7 @@ class BlockedScale:
         shape = node.output.shape
 
         def run(x: Array, scale: Array, out: Array) -> None:
-            native.blocked_affine(x, shape, scale, None, None, "", (), out)
+            blocked.affine(x, shape, scale, None, None, "", (), out)
 
         return run, 0
 
@@ -237,7 +235,7 @@ class BlockedPool:
     def prepare(self, node: Node) -> tuple[Run, int]:
         """See ``plan.Blocked``."""
         shape, window, size = node.inputs[0].shape, self.window, self.size
-        return (lambda x, out: native.blocked_pool(x, shape, window, size, out)), 0
+        return (lambda x, out: blocked.pool(x, shape, window, size, out)), 0
 
 
 @dataclass
@@ -247,7 +245,7 @@ class BlockedMean:
     def prepare(self, node: Node) -> tuple[Run, int]:
         """See ``plan.Blocked``."""
         shape = node.inputs[0].shape
-        return (lambda x, out: native.blocked_mean(x, shape, out)), 0
+        return (lambda x, out: blocked.mean(x, shape, out)), 0
 
 
 @dataclass
@@ -260,7 +258,7 @@ class BlockedSelect:
     def prepare(self, node: Node) -> tuple[Run, int]:
         """See ``plan.Blocked``."""
         shape, rows, columns = node.inputs[0].shape, self.rows, self.columns
-        return (lambda x, out: native.blocked_select(x, shape, rows, columns, out)), 0
+        return (lambda x, out: blocked.select(x, shape, rows, columns, out)), 0
 
 
 @dataclass

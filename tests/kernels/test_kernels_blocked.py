@@ -10,6 +10,7 @@ import pytest
 from cnncore.errors import ArgumentError
 from cnncore.geometry import Window2d
 from cnncore.kernels import array, native
+from cnncore.kernels import blocked as kernels
 
 pytestmark = pytest.mark.skipif(not native.AVAILABLE, reason=native.REASON)
 
@@ -18,20 +19,20 @@ PLANES = [(1, 3, 5, 7), (2, 40, 9, 4), (1, 16, 1, 1), (3, 33, 17, 19), (0, 5, 4,
 
 
 def memory(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-    lanes = native.block_lanes(dtype)
+    lanes = kernels.block_lanes(dtype)
     n, c, h, w = shape
     return np.full((n, -(-c // lanes), h, w, lanes), np.nan, dtype)
 
 
 def blocked(x: np.ndarray) -> np.ndarray:
     y = memory(x.shape, x.dtype)
-    native.to_blocked(x, y)
+    kernels.to_blocked(x, y)
     return y
 
 
 def planes(x: np.ndarray, channels: int) -> np.ndarray:
     y = np.full((x.shape[0], channels, *x.shape[2:4]), np.nan, x.dtype)
-    native.from_blocked(x, y)
+    kernels.from_blocked(x, y)
     return y
 
 
@@ -67,7 +68,7 @@ def test_maximum(shape: tuple[int, ...], window: tuple[int, int, int]) -> None:
     if x.size:
         x.flat[[0, -1]] = np.nan
     y = memory((*shape[:2], *size), x.dtype)
-    native.blocked_pool(blocked(x), shape, w, size, y)
+    kernels.pool(blocked(x), shape, w, size, y)
     np.testing.assert_array_equal(planes(y, shape[1]), array.max_pool2d(x, w, size)[0])
 
 
@@ -77,19 +78,19 @@ def test_mean_scale_affine_select(shape: tuple[int, ...], dtype: Any) -> None:
     x, r = numbers(*shape, dtype=dtype), numbers(*shape[::-1], dtype=dtype).T
     n, c, h, w = shape
     means = memory((n, c, 1, 1), dtype)
-    native.blocked_mean(blocked(x), shape, means)
+    kernels.mean(blocked(x), shape, means)
     close(planes(means, c), x.mean((2, 3), keepdims=True))
     y = memory(shape, dtype)
-    native.blocked_affine(blocked(x), shape, means, None, None, "silu", (), y)
+    kernels.affine(blocked(x), shape, means, None, None, "silu", (), y)
     close(planes(y, c), array.pointwise(x * x.mean((2, 3), keepdims=True), "silu"))
     a, b = numbers(1, c, 1, 1, dtype=dtype), numbers(1, c, 1, 1, dtype=dtype) + 1
-    native.blocked_affine(
+    kernels.affine(
         blocked(x), shape, blocked(a), blocked(b), blocked(r), "hardtanh", (-0.5, 0.7), y
     )
     close(planes(y, c), np.clip(a * x + b + r, -0.5, 0.7))
     rows, columns = [*list(range(h)), 0, h - 1], [w - 1, *list(range(w))]
     y = memory((n, c, len(rows), len(columns)), dtype)
-    native.blocked_select(blocked(x), shape, rows, columns, y)
+    kernels.select(blocked(x), shape, rows, columns, y)
     np.testing.assert_array_equal(planes(y, c), x[:, :, rows][:, :, :, columns])
 
 
@@ -130,10 +131,10 @@ def test_convolutions(case: Any, dtype: Any, transposed: bool) -> None:
         else array.conv2d(x, weight, bias, win, groups)
     )
     for planar in (False, True):
-        if not native.blocked_serves(source, target[1], groups, transposed, planar):
+        if not kernels.serves(source, target[1], groups, transposed, planar):
             continue
         for kind, params in (("", ()), ("relu", ()), ("silu", ()), ("hardtanh", (-0.3, 0.4))):
-            layer = native.blocked_convolution(
+            layer = kernels.convolution(
                 weight, bias, source, win, groups, (h, w) if transposed else None, kind, params,
                 planar,
             )  # fmt: skip
@@ -155,7 +156,7 @@ def test_no_number_of_threads_changes_a_bit() -> None:
             native.set_num_threads(threads)
             y = memory((2, 90, 30, 31), x.dtype)
             settings = (weight, None, x.shape, window, 1, None, "silu", (), False)
-            native.blocked_convolution(*settings).run(blocked(x), None, y)
+            kernels.convolution(*settings).run(blocked(x), None, y)
             results.append(planes(y, 90))
     finally:
         native.set_num_threads(before)
@@ -167,7 +168,7 @@ def test_refusals() -> None:
     x = blocked(numbers(1, 20, 6, 6))
     window = Window2d.make(3, 1, 1)
     settings = (numbers(8, 20, 3, 3), None, (1, 20, 6, 6), window, 1, None, "", ())
-    layer = native.blocked_convolution(*settings, False)
+    layer = kernels.convolution(*settings, False)
     with pytest.raises(ValueError, match="out"):
         layer.run(x, None, memory((1, 8, 6, 7), np.float64))
     with pytest.raises(ValueError, match="residual"):
@@ -175,14 +176,14 @@ def test_refusals() -> None:
     with pytest.raises(ValueError, match="x"):
         layer.run(x.astype(np.float32), None, memory((1, 8, 6, 6), np.float64))
     with pytest.raises(ArgumentError, match="groups"):
-        native.blocked_convolution(
+        kernels.convolution(
             numbers(6, 2, 1, 1), None, (1, 4, 3, 3), Window2d((1, 1)), 2, None, "", (), False
         )
     with pytest.raises(ArgumentError, match="shape"):
-        native.blocked_convolution(
+        kernels.convolution(
             numbers(6, 4, 1, 1), None, (1, 5, 3, 3), Window2d((1, 1)), 1, None, "", (), False
         )
     with pytest.raises(ArgumentError, match="rows"):
-        native.blocked_select(x, (1, 20, 6, 6), [6], [0], memory((1, 20, 1, 1), x.dtype))
+        kernels.select(x, (1, 20, 6, 6), [6], [0], memory((1, 20, 1, 1), x.dtype))
     with pytest.raises(ArgumentError, match="x"):
-        native.blocked_mean(x, (1, 40, 6, 6), memory((1, 40, 1, 1), x.dtype))
+        kernels.mean(x, (1, 40, 6, 6), memory((1, 40, 1, 1), x.dtype))
