@@ -168,7 +168,7 @@ class Team {
   std::mutex mutex_;       // guards what follows
   std::condition_variable wake_, left_;
   Job* posted_ = nullptr;
-  int seats_ = 0;  // helpers that may still join the posted job
+  int seats_ = 0;               // helpers that may still join the posted job
   std::atomic<int> active_{0};  // helpers in the posted job; written under the mutex
   int workers_ = 0;
   int sleeping_ = 0;  // helpers waiting in wake_

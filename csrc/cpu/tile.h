@@ -28,8 +28,9 @@ struct TileArgs {
   bool accumulate;
 };
 
-// Where the vectors of a tile go, for results of blocked layout (blocked/layout.h): row r, vector v to
-// place[r] + v * vector_stride; finished with bias, residual and limits if this was all of the sum.
+// Where the vectors of a tile go, for results of blocked layout (blocked/layout.h): row r, vector v
+// to place[r] + v * vector_stride; finished with bias, residual and limits if this was all of the
+// sum.
 template <class T>
 struct StoreArgs {
   T* target;
