@@ -1,16 +1,23 @@
 # The device sources, and the module that runs them on the host for tests. nvcc compiles the same
 # sources for `_cuda` (CnncoreCuda.cmake).
 set(CNNCORE_DEVICE_SOURCES
+  csrc/cuda/boxes.cu
   csrc/cuda/device.cu
+  csrc/cuda/optim.cu
   csrc/cuda/pointwise.cu
+  csrc/cuda/reduce.cu
+  csrc/cuda/rows.cu
 )
 set(CNNCORE_DEVICE_BINDINGS
+  csrc/cuda/bindings/boxes.cpp
+  csrc/cuda/bindings/optim.cpp
   csrc/cuda/bindings/pointwise.cpp
+  csrc/cuda/bindings/reduce.cpp
+  csrc/cuda/bindings/rows.cpp
   csrc/cuda/module.cpp
 )
 # Compiled without fused multiply-adds: overlaps of boxes are compared with thresholds.
-set(CNNCORE_DEVICE_EXACT
-)
+set(CNNCORE_DEVICE_EXACT csrc/cuda/boxes.cu)
 
 # cnncore_add_device_host_module(): `_cuda_host`, in which a launch is a loop. CMake compiles a .cu
 # file in one language only, so each is included by a one-line C++ file.
@@ -28,7 +35,8 @@ function(cnncore_add_device_host_module)
   pybind11_add_module(_cuda_host NO_EXTRAS ${wrapped} ${CNNCORE_DEVICE_BINDINGS})
   cnncore_configure_target(_cuda_host)
   # Correct, not fast: little optimisation keeps the build of the tests short.
-  target_compile_options(_cuda_host PRIVATE -O1)
+  # What a file includes is not foreign here, so its unnamed namespace may hold types of fields.
+  target_compile_options(_cuda_host PRIVATE -O1 -Wno-subobject-linkage)
   target_compile_definitions(_cuda_host PRIVATE CNNCORE_CUDA_MODULE=_cuda_host
                                                 CNNCORE_CUDA_ARCHITECTURES="host")
 endfunction()

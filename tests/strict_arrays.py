@@ -21,6 +21,7 @@ FUNCTIONS = frozenset(
     (
         "abs",
         "arange",
+        "argsort",
         "array",
         "asarray",
         "ascontiguousarray",
@@ -53,7 +54,7 @@ FUNCTIONS = frozenset(
         "greater",
     )
 )
-TYPES = ("int64", "float32", "float64")
+TYPES = ("int64", "uint8", "uint64", "float32", "float64")
 COMES_IN = ("asarray", "array")
 
 

@@ -51,5 +51,9 @@ PYBIND11_MODULE(CNNCORE_CUDA_MODULE, module) {
   module.def("set_host_order", [](cnncore::index_t max_blocks, bool reversed, bool wide) {
     cnncore::cuda::host_order() = {max_blocks, reversed, wide};
   });
+  cnncore::cuda::bind_boxes(module);
+  cnncore::cuda::bind_optim(module);
   cnncore::cuda::bind_pointwise(module);
+  cnncore::cuda::bind_reduce(module);
+  cnncore::cuda::bind_rows(module);
 }

@@ -7,11 +7,32 @@ arguments contiguous, asks for room and calls the kernel of its name in ``_cuda`
 
 from __future__ import annotations
 
+from cnncore.kernels.cuda.boxes import box_iou, nms
+from cnncore.kernels.cuda.optim import adam_update, sgd_update
 from cnncore.kernels.cuda.pointwise import pointwise
+from cnncore.kernels.cuda.reduce import reduce_max, reduce_sum, softmax
+from cnncore.kernels.cuda.rows import row_linear, row_linear2, row_moments, row_products
 from cnncore.kernels.cuda.runtime import AVAILABLE, REASON, architectures
 
 # Kernels here that give other bits from run to run, each with the reason: none may run under
 # ``cnncore.deterministic(True)``.
 NONDETERMINISTIC: dict[str, str] = {}
 
-__all__ = ["AVAILABLE", "NONDETERMINISTIC", "REASON", "architectures", "pointwise"]
+__all__ = [
+    "AVAILABLE",
+    "NONDETERMINISTIC",
+    "REASON",
+    "adam_update",
+    "architectures",
+    "box_iou",
+    "nms",
+    "pointwise",
+    "reduce_max",
+    "reduce_sum",
+    "row_linear",
+    "row_linear2",
+    "row_moments",
+    "row_products",
+    "sgd_update",
+    "softmax",
+]

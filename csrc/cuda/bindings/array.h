@@ -54,6 +54,10 @@ template <>
 constexpr const char* type_name<std::uint64_t>() {
   return "<u8";
 }
+template <>
+constexpr const char* type_name<std::uint8_t>() {
+  return "|u1";
+}
 
 template <class T>
 bool has_type(const DeviceArray& array) {

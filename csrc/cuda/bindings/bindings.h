@@ -4,5 +4,9 @@
 #include <pybind11/pybind11.h>
 
 namespace cnncore::cuda {
+void bind_boxes(pybind11::module_& module);
+void bind_optim(pybind11::module_& module);
 void bind_pointwise(pybind11::module_& module);
+void bind_reduce(pybind11::module_& module);
+void bind_rows(pybind11::module_& module);
 }  // namespace cnncore::cuda

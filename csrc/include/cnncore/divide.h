@@ -27,6 +27,7 @@ struct Divider<std::int32_t> {
 
   Divider() = default;
   explicit Divider(index_t d) : divisor(static_cast<std::int32_t>(d)) {
+    if (d < 1 || d >= (index_t{1} << 31)) return;
     while ((index_t{1} << shift) < d) ++shift;
     const std::uint64_t excess = (std::uint64_t{1} << shift) - static_cast<std::uint64_t>(d);
     multiplier = static_cast<std::uint32_t>((excess << 32) / static_cast<std::uint64_t>(d) + 1);
@@ -42,6 +43,21 @@ struct Divider<std::int32_t> {
     return static_cast<std::int32_t>((high + value) >> shift);
   }
   CNNCORE_HD std::int32_t remainder(std::int32_t n) const { return n - quotient(n) * divisor; }
+};
+
+// Both, for functors that are called with either index.
+class IndexDivider {
+ public:
+  IndexDivider() = default;
+  explicit IndexDivider(index_t d) : small_(d), large_(d) {}
+  CNNCORE_HD std::int32_t quotient(std::int32_t n) const { return small_.quotient(n); }
+  CNNCORE_HD index_t quotient(index_t n) const { return large_.quotient(n); }
+  CNNCORE_HD std::int32_t remainder(std::int32_t n) const { return small_.remainder(n); }
+  CNNCORE_HD index_t remainder(index_t n) const { return large_.remainder(n); }
+
+ private:
+  Divider<std::int32_t> small_;  // means nothing for a divisor of 2^31 and more
+  Divider<index_t> large_;
 };
 
 }  // namespace cnncore
