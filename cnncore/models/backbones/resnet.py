@@ -9,7 +9,7 @@ published weights that are in use.  State-dict keys are torchvision's.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from cnncore import ops
@@ -28,15 +28,22 @@ class ResNetSettings:
     depths: tuple[int, int, int, int] = (3, 4, 6, 3)  # blocks in a stage
     block: str = "bottleneck"  # or "basic"
     norm: str = "batch"  # a name in cnncore.nn.norm.NORMS
+    stride: int = 32  # of the last stage: 16 or 8 dilate the last or the last two instead
 
     def __post_init__(self) -> None:
         if self.block not in BLOCKS:
             raise ArgumentError("block", f"one of {sorted(BLOCKS)}", repr(self.block))
+        if self.stride not in (8, 16, 32):
+            raise ArgumentError("stride", "8, 16 or 32", self.stride)
 
     @property
     def channels(self) -> tuple[int, ...]:
         """Channels that each stage gives."""
         return tuple(width * BLOCKS[self.block].expansion for width in self.widths)
+
+    def dilated(self, stride: int) -> ResNetSettings:
+        """The same network with a last stage of ``stride`` 8 or 16."""
+        return replace(self, stride=stride)
 
 
 class _Block(Module):
@@ -44,16 +51,20 @@ class _Block(Module):
 
     expansion: int = 1
 
-    def __init__(self, channels: int, width: int, stride: int, norm: str) -> None:
+    def __init__(
+        self, channels: int, width: int, stride: int, norm: str, dilation: int = 1
+    ) -> None:
         self.relu = ReLU()
-        self._make_branch(channels, width, stride, norm)
+        self._make_branch(channels, width, stride, norm, dilation)
         out = width * self.expansion
         self.downsample: Module | None = None
         if stride != 1 or channels != out:
             projection = Conv2d(channels, out, 1, stride, bias=False)
             self.downsample = Sequential(projection, norm_layer(norm, out))
 
-    def _make_branch(self, channels: int, width: int, stride: int, norm: str) -> None:
+    def _make_branch(
+        self, channels: int, width: int, stride: int, norm: str, dilation: int
+    ) -> None:
         raise NotImplementedError
 
     def branch(self, x: Tensor) -> Tensor:
@@ -69,10 +80,12 @@ class _Block(Module):
 class BasicBlock(_Block):
     """Two 3×3 convolutions: figure 5, left."""
 
-    def _make_branch(self, channels: int, width: int, stride: int, norm: str) -> None:
-        self.conv1 = Conv2d(channels, width, 3, stride, 1, bias=False)
+    def _make_branch(
+        self, channels: int, width: int, stride: int, norm: str, dilation: int
+    ) -> None:
+        self.conv1 = Conv2d(channels, width, 3, stride, dilation, dilation, bias=False)
         self.bn1 = norm_layer(norm, width)
-        self.conv2 = Conv2d(width, width, 3, 1, 1, bias=False)
+        self.conv2 = Conv2d(width, width, 3, 1, dilation, dilation, bias=False)
         self.bn2 = norm_layer(norm, width)
 
     def branch(self, x: Tensor) -> Tensor:
@@ -87,10 +100,12 @@ class Bottleneck(_Block):
 
     expansion = 4
 
-    def _make_branch(self, channels: int, width: int, stride: int, norm: str) -> None:
+    def _make_branch(
+        self, channels: int, width: int, stride: int, norm: str, dilation: int
+    ) -> None:
         self.conv1 = Conv2d(channels, width, 1, bias=False)
         self.bn1 = norm_layer(norm, width)
-        self.conv2 = Conv2d(width, width, 3, stride, 1, bias=False)
+        self.conv2 = Conv2d(width, width, 3, stride, dilation, dilation, bias=False)
         self.bn2 = norm_layer(norm, width)
         self.conv3 = Conv2d(width, width * self.expansion, 1, bias=False)
         self.bn3 = norm_layer(norm, width * self.expansion)
@@ -107,12 +122,22 @@ BLOCKS: dict[str, type[_Block]] = {"basic": BasicBlock, "bottleneck": Bottleneck
 
 
 def residual_stage(
-    block: type[_Block], channels: int, width: int, depth: int, stride: int, norm: str = "batch"
+    block: type[_Block],
+    channels: int,
+    width: int,
+    depth: int,
+    stride: int,
+    norm: str = "batch",
+    dilations: tuple[int, int] = (1, 1),
 ) -> Sequential:
-    """``depth`` blocks in a row; the first has the stride and takes ``channels``."""
+    """``depth`` blocks in a row; the first has the stride and takes ``channels``.
+
+    ``dilations``: of the first block and of the others.
+    """
     out = width * block.expansion
-    first = block(channels, width, stride, norm)
-    return Sequential(first, *(block(out, width, 1, norm) for _ in range(depth - 1)))
+    first = block(channels, width, stride, norm, dilations[0])
+    others = (block(out, width, 1, norm, dilations[1]) for _ in range(depth - 1))
+    return Sequential(first, *others)
 
 
 class ResNetBody(Module):
@@ -128,10 +153,14 @@ class ResNetBody(Module):
         self.bn1 = norm_layer(settings.norm, stem)
         self.relu = ReLU()
         self.maxpool = MaxPool2d(3, 2, 1)
-        channels = stem
+        channels, reached, dilation = stem, 4, 1
         for stage, (width, depth) in enumerate(zip(settings.widths, settings.depths, strict=True)):
-            block, stride = BLOCKS[settings.block], 2 if stage > 0 else 1
-            layer = residual_stage(block, channels, width, depth, stride, settings.norm)
+            block, stride, before = BLOCKS[settings.block], 2 if stage > 0 else 1, dilation
+            if reached * stride > settings.stride:  # look as far apart instead of moving on
+                stride, dilation = 1, dilation * stride
+            reached *= stride
+            dilations = (before, dilation)
+            layer = residual_stage(block, channels, width, depth, stride, settings.norm, dilations)
             setattr(self, f"layer{stage + 1}", layer)
             channels = settings.channels[stage]
         for module in self.modules():

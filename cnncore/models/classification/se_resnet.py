@@ -31,8 +31,10 @@ REDUCTION = 16  # table 1's r: how much narrower the gate is
 class SEBottleneck(Bottleneck):
     """The bottleneck with a gate at its end."""
 
-    def _make_branch(self, channels: int, width: int, stride: int, norm: str) -> None:
-        super()._make_branch(channels, width, 1, norm)
+    def _make_branch(
+        self, channels: int, width: int, stride: int, norm: str, dilation: int
+    ) -> None:
+        super()._make_branch(channels, width, 1, norm, dilation)
         self.conv1.stride = stride
         out = width * self.expansion
         self.se_module = SqueezeExcitation(out, out // REDUCTION)

@@ -36,6 +36,21 @@ DEPTHS = {
 WIDTHS = (64, 128, 256, 512, 512)
 
 
+def vgg_features(depth: int, batch_norm: bool = False) -> Sequential:
+    """The convolutions: five blocks, each ended by a pooling."""
+    if depth not in DEPTHS:
+        raise ArgumentError("depth", f"one of {sorted(DEPTHS)}", depth)
+    layers: list[Module] = []
+    channels = 3
+    for width, convolutions in zip(WIDTHS, DEPTHS[depth], strict=True):
+        for _ in range(convolutions):
+            norm = [BatchNorm2d(width)] if batch_norm else []
+            layers += [Conv2d(channels, width, 3, 1, 1), *norm, ReLU()]
+            channels = width
+        layers.append(MaxPool2d(2, 2))
+    return Sequential(*layers)
+
+
 class VGG(Module):
     """Configuration of ``depth`` weight layers: 11, 13, 16 or 19."""
 
@@ -46,17 +61,7 @@ class VGG(Module):
         batch_norm: bool = False,
         dropout: float = 0.5,
     ) -> None:
-        if depth not in DEPTHS:
-            raise ArgumentError("depth", f"one of {sorted(DEPTHS)}", depth)
-        layers: list[Module] = []
-        channels = 3
-        for width, convolutions in zip(WIDTHS, DEPTHS[depth], strict=True):
-            for _ in range(convolutions):
-                norm = [BatchNorm2d(width)] if batch_norm else []
-                layers += [Conv2d(channels, width, 3, 1, 1), *norm, ReLU()]
-                channels = width
-            layers.append(MaxPool2d(2, 2))
-        self.features = Sequential(*layers)
+        self.features = vgg_features(depth, batch_norm)
         self.avgpool = AdaptiveAvgPool2d(7)
         self.flatten = Flatten()
         self.classifier = Sequential(

@@ -117,7 +117,7 @@ def test_training_batches_without_images_are_legal() -> None:
 
 def test_names() -> None:
     assert models.list_models() == sorted(models.MODELS)
-    assert models.list_models("unet") == ["unet"]
+    assert models.list_models("unet") == ["unet", "unet_fpn"]
     with pytest.raises(ArgumentError, match="unet"):
         models.create("u_net", num_classes=2)
 
