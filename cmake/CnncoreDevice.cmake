@@ -2,6 +2,11 @@
 # sources for `_cuda` (CnncoreCuda.cmake).
 set(CNNCORE_DEVICE_SOURCES
   csrc/cuda/boxes.cu
+  csrc/cuda/capability.cu
+  csrc/cuda/conv_bfloat16.cu
+  csrc/cuda/conv_double.cu
+  csrc/cuda/conv_float.cu
+  csrc/cuda/conv_half.cu
   csrc/cuda/device.cu
   csrc/cuda/optim.cu
   csrc/cuda/pointwise.cu
@@ -10,6 +15,7 @@ set(CNNCORE_DEVICE_SOURCES
 )
 set(CNNCORE_DEVICE_BINDINGS
   csrc/cuda/bindings/boxes.cpp
+  csrc/cuda/bindings/conv.cpp
   csrc/cuda/bindings/optim.cpp
   csrc/cuda/bindings/pointwise.cpp
   csrc/cuda/bindings/reduce.cpp

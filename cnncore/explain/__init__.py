@@ -8,10 +8,8 @@ from cnncore.explain.matrix import (
     draw_matrix_pair,
 )
 from cnncore.explain.regions import FollowedRegion, draw_region, follow_region
-from cnncore.explain.why import Choice, why
 
 __all__ = [
-    "Choice",
     "ConvolutionMatrix",
     "CostTable",
     "FollowedRegion",
@@ -23,5 +21,4 @@ __all__ = [
     "draw_region",
     "follow_region",
     "record_cost",
-    "why",
 ]

@@ -52,6 +52,7 @@ PYBIND11_MODULE(CNNCORE_CUDA_MODULE, module) {
     cnncore::cuda::host_order() = {max_blocks, reversed, wide};
   });
   cnncore::cuda::bind_boxes(module);
+  cnncore::cuda::bind_conv(module);
   cnncore::cuda::bind_optim(module);
   cnncore::cuda::bind_pointwise(module);
   cnncore::cuda::bind_reduce(module);

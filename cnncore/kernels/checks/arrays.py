@@ -11,6 +11,7 @@ from cnncore.errors import ArgumentError, DeviceError, DTypeError, ShapeError
 
 Array = Any
 
+NARROW = ("float16", "bfloat16")
 F32, F64, I64 = np.dtype(np.float32), np.dtype(np.float64), np.dtype(np.int64)
 
 
@@ -63,6 +64,21 @@ def floats(names: Sequence[str], *arrays: Array) -> bool:
     return on_device
 
 
+def factors(names: Sequence[str], *arrays: Array) -> bool:
+    """``floats`` or, on a device, float16 or bfloat16 (all of one type): what convolutions take."""
+    if getattr(getattr(arrays[0], "dtype", None), "name", "") not in NARROW:
+        return floats(names, *arrays)
+    first = arrays[0].dtype
+    if not same_device(names, arrays):
+        expected = f"float32 or float64 on the host ({first} needs a CUDA device)"
+        raise DTypeError(names[0], expected, first, f"{names[0]}.astype(np.float32)")
+    for name, array in zip(names[1:], arrays[1:], strict=True):
+        if array.dtype != first:
+            hint = f"{name}.astype({names[0]}.dtype)"
+            raise DTypeError(name, f"{first}, the type of {names[0]}", array.dtype, hint)
+    return True
+
+
 def indices(argument: str, index: Array, low: int, high: int, beside: Array) -> None:
     """int64 on the device of ``beside``, all in ``low .. high - 1``."""
     same_device(("the float arrays", argument), (beside, index))
@@ -71,13 +87,6 @@ def indices(argument: str, index: Array, low: int, high: int, beside: Array) -> 
     if index.size and not low <= int(index.min()) <= int(index.max()) < high:
         got = f"{int(index.min())} .. {int(index.max())}"
         raise ArgumentError(argument, f"indices in {low} .. {high - 1}", got)
-
-
-def switches(argument: str, index: Array, size: int, beside: Array) -> None:
-    """As ``indices`` from -1; on the host the kernels themselves look at every index they follow,
-    and a pass of its own would take as long as following them."""
-    if type(index) is not np.ndarray or type(beside) is not np.ndarray or index.dtype is not I64:
-        indices(argument, index, -1, size, beside)
 
 
 def rank(argument: str, x: Array, axes: str) -> None:

@@ -7,8 +7,8 @@ import functools
 from cnncore.errors import ArgumentError, ShapeError
 from cnncore.geometry import Pair, Window2d, as_int, checked_size
 from cnncore.kernels.checks.algorithms import algorithm as check_algorithm
-from cnncore.kernels.checks.arrays import Array, broadcast, floats, rank, shape
-from cnncore.kernels.checks.rows import pointwise
+from cnncore.kernels.checks.arrays import Array, broadcast, factors, floats, rank, shape
+from cnncore.kernels.checks.rows import activation
 from cnncore.kernels.epilogue import Epilogue
 
 
@@ -55,7 +55,7 @@ def _size(size: Pair) -> Pair:
 
 
 def matmul(a: Array, b: Array) -> bool:
-    on_device = floats(("a", "b"), a, b)
+    on_device = factors(("a", "b"), a, b)
     if a.ndim < 2 or b.ndim < 2:
         name, x = ("a", a) if a.ndim < 2 else ("b", b)
         raise ShapeError(name, "at least two axes", x.shape, "add an axis with x[None]")
@@ -97,9 +97,9 @@ def conv2d(
     epilogue: Epilogue | None = None,
 ) -> bool:
     if bias is None:
-        on_device = floats(("x", "weight"), x, weight)
+        on_device = factors(("x", "weight"), x, weight)
     else:
-        on_device = floats(("x", "weight", "bias"), x, weight, bias)
+        on_device = factors(("x", "weight", "bias"), x, weight, bias)
     rank("x", x, "N C H W")
     out = _windows(window, x.shape[2:], "x")
     _filters(weight, window)
@@ -125,9 +125,9 @@ def conv_transpose2d(
     epilogue: Epilogue | None = None,
 ) -> bool:
     if bias is None:
-        on_device = floats(("y", "weight"), y, weight)
+        on_device = factors(("y", "weight"), y, weight)
     else:
-        on_device = floats(("y", "weight", "bias"), y, weight, bias)
+        on_device = factors(("y", "weight", "bias"), y, weight, bias)
     rank("y", y, "N O OH OW")
     out = _windows(window, _size(size), "size")
     _filters(weight, window)
@@ -152,16 +152,16 @@ def conv_transpose2d(
 
 def _epilogue(epilogue: Epilogue, beside: Array, result: tuple[int, ...]) -> None:
     if epilogue.residual is not None:
-        floats(("the input", "residual"), beside, epilogue.residual)
+        factors(("the input", "residual"), beside, epilogue.residual)
         shape("residual", epilogue.residual, result, "that of the result")
     if epilogue.activation:
-        pointwise(beside, epilogue.activation, epilogue.params)
+        activation(epilogue.activation, epilogue.params)
 
 
 def conv2d_weight(
     x: Array, gy: Array, window: Window2d, groups: int = 1, algorithm: str = "auto"
 ) -> bool:
-    on_device = floats(("x", "gy"), x, gy)
+    on_device = factors(("x", "gy"), x, gy)
     rank("x", x, "N C H W")
     rank("gy", gy, "N O OH OW")
     out = _windows(window, x.shape[2:], "x")

@@ -72,6 +72,13 @@ def pointwise(
     else:
         on_device = floats(("x", "scale"), x, scale)
         shape("scale", scale, x.shape, "that of x")
+    activation(kind, params)
+    if order not in (0, 1, 2):
+        raise ArgumentError("order", "0, 1 or 2", order)
+    return on_device
+
+
+def activation(kind: str, params: Sequence[float]) -> None:
     names = POINTWISE.get(kind)
     if names is None:
         raise ArgumentError("kind", f"one of {sorted(POINTWISE)}", repr(kind))
@@ -82,9 +89,6 @@ def pointwise(
             raise ArgumentError("params", f"a finite {name}", value)
     if kind in ("celu", "softplus") and params[0] == 0:
         raise ArgumentError("params", f"a {names[0]} other than 0, which divides", params[0])
-    if order not in (0, 1, 2):
-        raise ArgumentError("order", "0, 1 or 2", order)
-    return on_device
 
 
 def ufunc(name: str, *arrays: Array) -> bool:

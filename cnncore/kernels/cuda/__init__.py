@@ -8,6 +8,14 @@ arguments contiguous, asks for room and calls the kernel of its name in ``_cuda`
 from __future__ import annotations
 
 from cnncore.kernels.cuda.boxes import box_iou, nms
+from cnncore.kernels.cuda.convolution import (
+    col2im,
+    conv2d,
+    conv2d_weight,
+    conv_transpose2d,
+    im2col,
+    matmul,
+)
 from cnncore.kernels.cuda.optim import adam_update, sgd_update
 from cnncore.kernels.cuda.pointwise import pointwise
 from cnncore.kernels.cuda.reduce import reduce_max, reduce_sum, softmax
@@ -25,6 +33,12 @@ __all__ = [
     "adam_update",
     "architectures",
     "box_iou",
+    "col2im",
+    "conv2d",
+    "conv2d_weight",
+    "conv_transpose2d",
+    "im2col",
+    "matmul",
     "nms",
     "pointwise",
     "reduce_max",

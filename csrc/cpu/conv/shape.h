@@ -1,4 +1,4 @@
-// What a convolution is, before anybody decides how to compute it.
+// What a convolution is, before anybody decides how to compute it; for host and device code.
 #pragma once
 
 #include "cnncore/geometry.h"
@@ -10,15 +10,15 @@ struct ConvShape {
   index_t outputs, groups;
   Window2d window;
 
-  index_t oh() const { return window.h.output_size(height); }
-  index_t ow() const { return window.w.output_size(width); }
-  index_t taps() const { return window.h.kernel * window.w.kernel; }
-  index_t group_channels() const { return channels / groups; }
-  index_t group_outputs() const { return outputs / groups; }
+  CNNCORE_HD index_t oh() const { return window.h.output_size(height); }
+  CNNCORE_HD index_t ow() const { return window.w.output_size(width); }
+  CNNCORE_HD index_t taps() const { return window.h.kernel * window.w.kernel; }
+  CNNCORE_HD index_t group_channels() const { return channels / groups; }
+  CNNCORE_HD index_t group_outputs() const { return outputs / groups; }
   // Elements of x (N, C, H, W), y (N, O, OH, OW) and weight (O, C/G, KH, KW).
-  index_t input_size() const { return images * channels * height * width; }
-  index_t output_size() const { return images * outputs * oh() * ow(); }
-  index_t weight_size() const { return outputs * group_channels() * taps(); }
+  CNNCORE_HD index_t input_size() const { return images * channels * height * width; }
+  CNNCORE_HD index_t output_size() const { return images * outputs * oh() * ow(); }
+  CNNCORE_HD index_t weight_size() const { return outputs * group_channels() * taps(); }
 };
 
 // The three kernels of the family, each the derivative of the others, by what they compute.

@@ -5,6 +5,7 @@
 
 namespace cnncore::cuda {
 void bind_boxes(pybind11::module_& module);
+void bind_conv(pybind11::module_& module);
 void bind_optim(pybind11::module_& module);
 void bind_pointwise(pybind11::module_& module);
 void bind_reduce(pybind11::module_& module);
