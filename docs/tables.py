@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # --- networks -------------------------------------------------------------------------------------
 
 # What was verified, and by which tests; README.md says it in words.
-SHAPES = "S"  # tests/models/classification/test_classification_tables.py
+SHAPES = "S"  # tests/models/*/test_*_tables.py
 WHOLE = "F"  # tests/parity/test_parity_classification.py: logits and a training step's gradients
 LOGITS = "L"  # the same, logits only
 RUNTIME = "O"  # tests/parity/test_parity_onnx.py: ONNX Runtime on the exported file
@@ -33,10 +33,25 @@ TRAINED = "T"  # tests/train: trained here to a score that the README states
 TRAINED_HERE = {"lenet5", "unet", "maskrcnn_small"}
 # Settings that differ from a thousand classes.
 SETTINGS = {"lenet5": {"num_classes": 10}}
+VOC = {"num_classes": 21}
 # Networks that are no classifiers: input, settings, whose keys, what was verified.
 OTHERS = {
     "maskrcnn_small": ((3, 128, 128), {"num_classes": 10}, "", RUNTIME),
-    "unet": ((3, 128, 128), {"num_classes": 11}, "milesial Pytorch-UNet", RUNTIME),
+    "unet": ((3, 128, 128), {"num_classes": 11}, "milesial Pytorch-UNet", SHAPES + RUNTIME),
+    **{f"fcn{s}s": ((3, 500, 500), VOC, "torchfcn", SHAPES) for s in (8, 16, 32)},
+    "fcn_alexnet": ((3, 500, 500), VOC, "", SHAPES),
+    **{
+        name: ((3, 520, 520), VOC, f"torchvision {name}", SHAPES)
+        for head in ("fcn", "deeplabv3")
+        for name in (f"{head}_resnet50", f"{head}_resnet101")
+    },
+    "deconvnet": ((3, 224, 224), VOC, "", SHAPES),
+    "segnet": ((3, 360, 480), {"num_classes": 11}, "", SHAPES),
+    "segnet_basic": ((3, 360, 480), {"num_classes": 11}, "", SHAPES),
+    "ternausnet11": ((3, 256, 256), {"num_classes": 1}, "ternausnet; VGG for its encoder", SHAPES),
+    "ternausnet16": ((3, 256, 256), {"num_classes": 1}, "ternausnet; VGG for its encoder", SHAPES),
+    "fpn_resnet50": ((3, 512, 512), VOC, "", ""),
+    "unet_fpn": ((3, 256, 256), VOC, "", ""),
 }
 # Read from a file of its own, which may not be installed; tests/test_tables.py counts it if it is.
 CENTERFACE = (1_819_999, 1_851_532_800)

@@ -150,6 +150,23 @@ def bin_max(x, image, rows, cols):
     return y, index
 
 
+def region_gather(x, image, switches):
+    """Each switch follows its region into the plane of its channel."""
+    y = np.zeros(switches.shape)
+    for r, c, p, q in np.ndindex(*y.shape):
+        at = switches[r, c, p, q]
+        y[r, c, p, q] = x[image[r], c].flat[at] if at >= 0 else 0.0
+    return y
+
+
+def region_scatter(gy, image, switches, images, size):
+    gx = np.zeros((images, gy.shape[1], *size))
+    for r, c, p, q in np.ndindex(*gy.shape):
+        if (at := switches[r, c, p, q]) >= 0:
+            gx[image[r], c].flat[at] += gy[r, c, p, q]
+    return gx
+
+
 def gather(x, index):
     outer, _, inner = x.shape
     y = np.zeros((outer, index.shape[1], inner))

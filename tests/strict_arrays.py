@@ -52,9 +52,32 @@ FUNCTIONS = frozenset(
         "multiply",
         "divide",
         "greater",
+        "absolute",
+        "concatenate",
+        "empty_like",
+        "cos",
+        "cumsum",
+        "diff",
+        "equal",
+        "flip",
+        "full_like",
+        "greater_equal",
+        "isfinite",
+        "less",
+        "less_equal",
+        "negative",
+        "nonzero",
+        "not_equal",
+        "ones",
+        "ones_like",
+        "power",
+        "sin",
+        "sort",
+        "stack",
+        "vdot",
     )
 )
-TYPES = ("int64", "uint8", "uint64", "float32", "float64")
+TYPES = ("bool_", "int64", "uint8", "uint64", "float32", "float64")
 COMES_IN = ("asarray", "array")
 
 

@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cnncore.errors import ArgumentError, DeviceError, DTypeError, GraphError, require
+from cnncore.errors import (
+    ArgumentError,
+    DeviceError,
+    DTypeError,
+    GraphError,
+    OutOfMemoryError,
+    require,
+)
 from cnncore.kernels.dispatch import on_device
 
 if TYPE_CHECKING:
@@ -189,6 +196,8 @@ class Tensor:
         return OPERATORS["to"](self, target)  # type: ignore[no-any-return]
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
+        if not isinstance(self.data, np.ndarray):  # np.asarray is no request to copy
+            raise DeviceError("tensor", "one on the CPU", "one on cuda", '.to("cpu"), or .numpy()')
         values = self.numpy()
         if dtype is not None and values.dtype != np.dtype(dtype):
             return values.astype(dtype)
@@ -337,4 +346,6 @@ def to_device(array: Array, device: str | None) -> Array:
             return cupy.asarray(array)
         except cupy.cuda.runtime.CUDARuntimeError as error:
             raise DeviceError("device", "a CUDA device", str(error), 'device="cpu"') from error
+        except MemoryError as error:
+            raise OutOfMemoryError(f'to("cuda"): no room for {array.nbytes:,} bytes') from error
     raise ArgumentError("device", '"cpu" or "cuda"', repr(device))

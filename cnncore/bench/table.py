@@ -104,6 +104,11 @@ def network_lines(network: NetworkResult) -> list[str]:
 def closing_lines(results: Results) -> list[str]:
     """Geometric means of the ratios by suite, and what was refused."""
     lines = [
+        f"models, {job}: geometric mean of the ratios to the best format {mean:.2f} "
+        f"({count} networks)"
+        for job, mean, count in network_means(results)
+    ]
+    lines += [
         f"{name}: geometric mean of the ratios to the best peer {mean:.2f} ({count} cases"
         + (f"; all layers together {whole:.2f})" if whole is not None else ")")
         for name, mean, count, whole in summaries(results)
@@ -127,6 +132,17 @@ def summaries(results: Results) -> list[tuple[str, float, int, float | None]]:
             theirs = sum(c.count * c.best_peer.seconds for c in cases if c.best_peer)
             whole = theirs / sum(c.count * c.ours.seconds for c in cases if c.ours)
         found.append((suite or "these", mean, len(cases), whole))
+    return found
+
+
+def network_means(results: Results) -> list[tuple[str, float, int]]:
+    """(job, geometric mean of ratios, networks)."""
+    found = []
+    for job in dict.fromkeys(net.job for net in results.networks):
+        ratios = [n.ratio for n in results.networks if n.job == job and n.ratio is not None]
+        mean = geometric_mean(ratios)
+        if mean is not None:
+            found.append((job, mean, len(ratios)))
     return found
 
 
@@ -203,9 +219,6 @@ def summary_table(results: Results) -> list[str]:
     for name, mean, count, whole in summaries(results):
         total = "" if whole is None else f"{whole:.2f}"
         lines.append(f"| {name} | {count} | {mean:.2f} | {total} |")
-    for job in dict.fromkeys(net.job for net in results.networks):
-        ratios = [net.ratio for net in results.networks if net.job == job]
-        average = geometric_mean(ratios)
-        if average is not None:
-            lines.append(f"| models, {job} | {len(ratios)} | {average:.2f} | |")
+    for job, mean, count in network_means(results):
+        lines.append(f"| models, {job} | {count} | {mean:.2f} | |")
     return lines

@@ -16,6 +16,8 @@ from cnncore.bench.results import Results
 from cnncore.errors import ArgumentError
 from cnncore.kernels import native
 
+NETWORK_ROUNDS = 10  # at most: a step takes long
+
 
 def add_parser(commands: Any) -> None:
     """Register the command."""
@@ -75,7 +77,11 @@ def run(options: argparse.Namespace) -> int:
     old = bench.load(options.compare) if options.compare else None  # before minutes of measuring
     for path in options.plugin:
         plugins.load(path)
-    jobs = plan(options)
+    jobs, whole = plan(options), []
+    if suites.MODELS_SUITE in _names(options):
+        from cnncore.bench import networks
+
+        whole = networks.find(options.only)
     peers, missing = bench.find_peers(
         against(options), options.threads or native.get_num_threads()
     )  # fmt: skip
@@ -84,11 +90,19 @@ def run(options: argparse.Namespace) -> int:
     )
     results = runner.start(settings, peers, missing)
     print("\n".join([*table.machine_lines(results), "", table.head()]))
-    with _bar(len(jobs), options.quiet) as (say, tick):
+    with _bar(len(jobs) + len(whole), options.quiet) as (say, tick):
         for suite, case in jobs:
             found = runner.run_case(case, settings, peers, suite)
             results.cases.append(found)
             say("\n".join(table.case_lines(found, results.roof)))
+            tick()
+        for network in whole:
+            beside = any(peer.name == "torch" for peer in peers)
+            threads = results.settings["threads"]
+            rounds = min(options.rounds, NETWORK_ROUNDS)
+            for result in networks.run_network(network, rounds, beside, threads):
+                results.networks.append(result)
+                say("\n".join(table.network_lines(result)))
             tick()
     print("\n".join(["", *table.closing_lines(results)]))
     return finish(results, old, options)
@@ -117,6 +131,8 @@ def listing() -> list[str]:
     lines = ["suites"]
     for name, suite in suites.SUITES.items():
         lines.append(f"  {name:12} {len(suite.cases()):3} cases  {suite.title}")
+    title = "Whole networks: a training step and inference, and memory, beside PyTorch"
+    lines.append(f"  {suites.MODELS_SUITE:12}            {title}")
     lines += ["operations (with --shape and their settings)"]
     for kind in plugins.kinds():
         if "." not in kind:
@@ -131,6 +147,8 @@ def plan(options: argparse.Namespace) -> list[tuple[str, bench.Case]]:
     for name in _names(options):
         if name in runner.OPS:
             jobs += [("", case) for case in _single(name, options)]
+        elif name == suites.MODELS_SUITE:
+            continue
         elif name in suites.SUITES:
             directions = _wanted(options)
             jobs += [(name, case) for case in suites.SUITES[name].cases(directions)]
@@ -139,13 +157,14 @@ def plan(options: argparse.Namespace) -> list[tuple[str, bench.Case]]:
             raise ArgumentError("what", expected, repr(name), "cnncore bench --list")
     if options.only:
         jobs = [(suite, case) for suite, case in jobs if options.only in _words(case)]
-        if not jobs:
+        if not jobs and suites.MODELS_SUITE not in options.what:
             raise ArgumentError("only", "part of a case's name", repr(options.only))
     return jobs
 
 
 def _names(options: argparse.Namespace) -> list[str]:
-    return list(suites.SUITES) if options.what == ["all"] else options.what
+    every = [*suites.SUITES, suites.MODELS_SUITE]
+    return every if options.what == ["all"] else options.what
 
 
 def _words(case: bench.Case) -> str:

@@ -8,8 +8,10 @@ from cnncore.explain.matrix import (
     draw_matrix_pair,
 )
 from cnncore.explain.regions import FollowedRegion, draw_region, follow_region
+from cnncore.explain.why import Choice, why
 
 __all__ = [
+    "Choice",
     "ConvolutionMatrix",
     "CostTable",
     "FollowedRegion",
@@ -21,4 +23,5 @@ __all__ = [
     "draw_region",
     "follow_region",
     "record_cost",
+    "why",
 ]

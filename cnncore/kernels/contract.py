@@ -149,6 +149,22 @@ def scatter_add(src: Array, index: Array, size: int) -> Array:
     raise NotImplementedError
 
 
+def region_gather(x: Array, image: Array, switches: Array) -> Array:
+    """``y[r, c, p, q] = x[image[r], c]`` at the flat index ``switches[r, c, p, q]``; -1 gives 0.
+
+    x ``(N, C, H, W)``, image ``(R,)`` and switches ``(R, C, PH, PW)`` int64, as of ``bin_max``.
+    """
+    raise NotImplementedError
+
+
+def region_scatter(gy: Array, image: Array, switches: Array, images: int, size: Pair) -> Array:
+    """The transpose of ``region_gather``: gy ``(R, C, PH, PW)`` -> ``(images, C, *size)``.
+
+    Regions are added in their order, the bins of one in the order of memory.
+    """
+    raise NotImplementedError
+
+
 # --- separable linear sampling --------------------------------------------------------------------
 
 

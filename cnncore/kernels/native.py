@@ -277,6 +277,17 @@ def scatter_add(src: Array, index: Array, size: int) -> Array:
     return _call(_native.scatter_add, _ready(src), _ready(index), size)
 
 
+def region_gather(x: Array, image: Array, switches: Array) -> Array:
+    """See ``contract.region_gather``."""
+    return _call(_native.region_gather, _ready(x), _ready(image), _ready(switches))
+
+
+def region_scatter(gy: Array, image: Array, switches: Array, images: int, size: Pair) -> Array:
+    """See ``contract.region_scatter``."""
+    of = (_ready(image), _ready(switches))
+    return _call(_native.region_scatter, _ready(gy), *of, images, *size)
+
+
 def resample(
     x: Array, image: Array | None, rows: Taps, cols: Taps, position_sensitive: bool = False
 ) -> Array:

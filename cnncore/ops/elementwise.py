@@ -16,6 +16,7 @@ from cnncore import kernels
 from cnncore.autograd import Function, Tensor
 from cnncore.autograd.tensor import to_device
 from cnncore.errors import ArgumentError, DTypeError, ShapeError
+from cnncore.kernels.checks.arrays import same_device
 from cnncore.kernels.dispatch import array_module
 from cnncore.ops.arguments import as_tensor, float_tensor
 from cnncore.ops.linear import LinearMap, apply
@@ -367,11 +368,13 @@ def where(condition: Any, x: Any, y: Any) -> Tensor:
     >>> where(x > 0, x, 0.0).numpy()
     array([0., 4.], dtype=float32)
     """
+    x, y = _pair(x, y)
     chosen = condition.data if isinstance(condition, Tensor) else condition
-    chosen = chosen if hasattr(chosen, "dtype") else np.asarray(chosen)
+    if not hasattr(chosen, "dtype") or isinstance(chosen, np.generic):
+        chosen = array_module(x.data).asarray(chosen)
     if chosen.dtype.kind != "b":
         raise DTypeError("condition", "booleans", str(chosen.dtype), "condition != 0")
-    x, y = _pair(x, y)
+    same_device(("x", "y", "condition"), (x.data, y.data, chosen))
     try:
         return Where(chosen)(x, y)  # type: ignore[no-any-return]
     except ArgumentError:

@@ -24,6 +24,7 @@ from cnncore import kernels
 from cnncore.autograd import Function, Tensor
 from cnncore.errors import ArgumentError, DTypeError, ShapeError
 from cnncore.geometry import as_int
+from cnncore.kernels.checks.arrays import same_device
 from cnncore.kernels.dispatch import array_module
 from cnncore.ops.arguments import float_tensor
 from cnncore.ops.elementwise import add, div, mul, neg, pow, sub
@@ -85,7 +86,7 @@ class Normalize(Function):
         rows, flat = self.rows, x.reshape(-1, self.rows.shape[3])
         if rows.fixed is None:
             self.mean, self.variance = rows.statistics(flat)
-            rstd = 1.0 / np.sqrt(self.variance + self.eps)
+            rstd = 1.0 / array_module(x).sqrt(self.variance + self.eps)
         else:
             self.mean, rstd = rows.fixed
         self.keep_input(0, None if weight is None else 1)
@@ -199,6 +200,7 @@ def _affine(argument: str, value: Any, channels: int, x: Tensor) -> Tensor | Non
         raise ShapeError(argument, f"shape ({channels},)", value.shape, "one value per channel")
     if value.dtype != x.dtype:
         raise DTypeError(argument, f"the element type of x ({x.dtype})", str(value.dtype))
+    same_device(("x", argument), (x.data, value.data))
     return value  # type: ignore[no-any-return]
 
 
@@ -257,6 +259,9 @@ def batch_norm(
     N, C, inner = x.shape[0], x.shape[1], math.prod(x.shape[2:])
     weight, bias = _affine("weight", weight, C, x), _affine("bias", bias, C, x)
     running = _running(running_mean, running_var, C, training)
+    if running is not None:
+        statistics = [_values(s) for s in running]
+        same_device(("x", "running_mean", "running_var"), (x.data, *statistics))
     fixed = None if training else _fixed(running, (1, C, 1), x, eps)
     if training and x.size and N * inner == 1:
         raise ShapeError(
@@ -380,7 +385,7 @@ def _fixed(
     mean, var = (_values(s).astype(np.float64).reshape(shape) for s in running)
     if bool((var + eps <= 0).any()):
         raise ArgumentError("running_var", "variances above -eps", float(var.min()))
-    return mean, 1.0 / np.sqrt(var + eps)
+    return mean, 1.0 / array_module(var).sqrt(var + eps)
 
 
 def _update(running: tuple[Any, Any], mean: Array, var: Array, count: int, momentum: float) -> None:

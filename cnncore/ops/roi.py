@@ -25,7 +25,7 @@ Array = Any
 
 
 class RoiPool(Function):
-    """Maxima of bins.  Keeps the flat switches only; its gradient is a scatter by them."""
+    """Maxima of bins.  Keeps the switches only; its gradient is a scatter by them."""
 
     def __init__(self, image: Array, rows: Bins, cols: Bins) -> None:
         self.image, self.rows, self.cols = image, rows, cols
@@ -34,27 +34,21 @@ class RoiPool(Function):
         self.shape: tuple[int, ...] = x.shape
         y, switches = kernels.bin_max(x, self.image, self.rows, self.cols)
         if self.needs[0]:
-            # Switches are flat in a plane: make them flat in the batch; empty bins stay -1.
-            xp, channels = array_module(x), x.shape[1]
-            plane = self.image[:, None] * channels + xp.arange(channels)
-            first = (plane * (x.shape[2] * x.shape[3]))[..., None, None]
-            self.keep(xp.where(switches < 0, switches, switches + first))
+            self.keep(switches)
         return y
 
     def backward(self, gy: Tensor) -> tuple[Tensor]:
         (switches,) = self.kept()
-        return (apply(_scatter(switches, self.shape), gy),)
+        return (apply(_scatter(switches, self.image, self.shape), gy),)
 
 
-def _scatter(switches: Array, shape: tuple[int, ...]) -> LinearMap:
-    """``(R, C, PH, PW)`` added into ``(N, C, H, W)`` at flat indices, and read from there."""
-    total = int(np.prod(shape))
-    index = switches.reshape(1, switches.size, 1)
+def _scatter(switches: Array, image: Array, shape: tuple[int, ...]) -> LinearMap:
+    """``(R, C, PH, PW)`` added into the planes of ``(N, C, H, W)``, and read from there."""
     return LinearMap(
         "ScatterSwitches",
         "GatherSwitches",
-        lambda y: kernels.scatter_add(y.reshape(index.shape), index, total).reshape(shape),
-        lambda x: kernels.gather(x.reshape(1, total, 1), index).reshape(switches.shape),
+        lambda y: kernels.region_scatter(y, image, switches, shape[0], (shape[2], shape[3])),
+        lambda x: kernels.region_gather(x, image, switches),
         (switches,),
     )
 

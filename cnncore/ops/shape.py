@@ -16,6 +16,7 @@ from cnncore import kernels
 from cnncore.autograd import Function, Tensor
 from cnncore.errors import ArgumentError, DTypeError, ShapeError
 from cnncore.geometry import as_int, checked_size
+from cnncore.kernels.checks.arrays import same_device
 from cnncore.kernels.dispatch import array_module, on_device
 from cnncore.ops.arguments import as_tensor, axis_index
 from cnncore.ops.linear import LinearMap, apply
@@ -357,6 +358,7 @@ def cat(tensors: Sequence[Any], dim: int = 0) -> Tensor:
             raise ShapeError(f"tensors[{i}]", f"shape {expected} but for axis {axis}", part.shape)
         if part.dtype != first.dtype:
             raise DTypeError(f"tensors[{i}]", str(first.dtype), str(part.dtype), ".to(dtype) first")
+    same_device([f"tensors[{i}]" for i in range(len(parts))], [part.data for part in parts])
     return Cat(axis)(*parts)  # type: ignore[no-any-return]
 
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from cnncore import kernels
 from cnncore.autograd import Tensor
+from cnncore.autograd.tensor import to_device
 from cnncore.errors import ArgumentError, CnncoreError
 from cnncore.kernels.dispatch import array_module
 
@@ -107,6 +108,17 @@ class Optimizer:
 
     def _update(self, param: Array, grad: Array, state: dict[str, Any], group: Group) -> None:
         raise NotImplementedError
+
+    def to(self, device: str) -> None:
+        """Move what is remembered to ``"cpu"`` or ``"cuda"``, after ``Module.to`` moved the rest.
+
+        >>> from cnncore import tensor
+        >>> SGD([tensor([1.0])]).to("cpu")
+        """
+        for state in self.state:
+            for name, value in state.items():
+                if name != "step":
+                    state[name] = to_device(value, device)
 
     # Resuming.
 

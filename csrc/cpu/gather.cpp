@@ -5,6 +5,7 @@
 #include "cnncore/check.h"
 #include "cnncore/registry.h"
 #include "cnncore/threads.h"
+#include "cpu/regions.h"
 
 namespace cnncore {
 namespace {
@@ -18,12 +19,34 @@ struct IndexSteps {
   index_t outer, row, inner;
 };
 
+[[noreturn]] void refuse(const char* name, std::int64_t index, index_t size) {
+  throw ArgumentError(name, "indices in -1 .. " + std::to_string(size - 1), std::to_string(index),
+                      "indices of the axis they select from");
+}
+
 // Every index is looked at before it addresses memory; -1 means "nothing".
-inline index_t checked(std::int64_t index, index_t size) {
-  if (index < -1 || index >= size)
-    throw ArgumentError("index", "indices from -1 to " + std::to_string(size - 1),
-                        std::to_string(index), "indices of the axis they select from");
+inline index_t checked(std::int64_t index, index_t size, const char* name = "index") {
+  if (index < -1 || index >= size) refuse(name, index, size);
   return index;
+}
+
+// One value per index: the planes of max pooling and its switches.
+template <class T>
+void gather_values(const T* from, const std::int64_t* chosen, index_t count, index_t size, T* to,
+                   const char* name) {
+  for (index_t i = 0; i < count; ++i) {
+    const index_t a = checked(chosen[i], size, name);
+    to[i] = a < 0 ? T(0) : from[a];
+  }
+}
+
+template <class T>
+void scatter_values(const T* from, const std::int64_t* chosen, index_t count, index_t size, T* to,
+                    const char* name) {
+  for (index_t i = 0; i < count; ++i) {
+    const index_t a = checked(chosen[i], size, name);
+    if (a >= 0) to[a] += from[i];
+  }
 }
 
 }  // namespace
@@ -37,13 +60,8 @@ void gather(ArrayView<const T> x, ArrayView<const std::int64_t> index, ArrayView
     parallel_for(y[0] * rows, grain_for(1), [&](index_t first, index_t last) {
       for (index_t begin = first; begin < last;) {
         const index_t o = begin / rows, j = begin % rows, count = min_of(last - begin, rows - j);
-        const T* from = x.data + o * size;
-        const std::int64_t* chosen = index.data + o * steps.outer + j;
-        T* to = y.data + begin;
-        for (index_t i = 0; i < count; ++i) {
-          const index_t a = checked(chosen[i], size);
-          to[i] = a < 0 ? T(0) : from[a];
-        }
+        gather_values(x.data + o * size, index.data + o * steps.outer + j, count, size,
+                      y.data + begin, "index");
         begin += count;
       }
     });
@@ -91,6 +109,10 @@ void scatter_add(ArrayView<const T> src, ArrayView<const std::int64_t> index, Ar
       else
         for (index_t a = 0; a < size; ++a)
           std::memset(to + a * inner, 0, static_cast<std::size_t>(columns) * sizeof(T));
+      if (inner == 1) {
+        scatter_values(src.data + o * rows, index.data + o * steps.outer, rows, size, to, "index");
+        continue;
+      }
       for (index_t j = 0; j < rows; ++j) {
         const T* from = src.data + (o * rows + j) * inner + begin;
         const std::int64_t* chosen = index.data + o * steps.outer + j * steps.row;
@@ -110,7 +132,45 @@ void scatter_add(ArrayView<const T> src, ArrayView<const std::int64_t> index, Ar
   });
 }
 
+CNNCORE_KERNEL(region_gather);
+template <class T>
+void region_gather(ArrayView<const T> x, ArrayView<const std::int64_t> image,
+                   ArrayView<const std::int64_t> switches, ArrayView<T> y) {
+  const index_t channels = y[1], bins = y[2] * y[3], plane = x[2] * x[3];
+  parallel_for(y[0] * channels, grain_for(bins), [&](index_t first, index_t last) {
+    for (index_t task = first; task < last; ++task) {
+      const index_t source = image.data[task / channels] * channels + task % channels;
+      gather_values(x.data + source * plane, switches.data + task * bins, bins, plane,
+                    y.data + task * bins, "switches");
+    }
+  });
+}
+
+// A task owns a plane of the result and adds the regions of its image in their order.
+CNNCORE_KERNEL(region_scatter);
+template <class T>
+void region_scatter(ArrayView<const T> gy, ArrayView<const std::int64_t> image,
+                    ArrayView<const std::int64_t> switches, ArrayView<T> gx) {
+  const index_t channels = gx[1], bins = gy[2] * gy[3], plane = gx[2] * gx[3];
+  const RegionLists regions(image, gy[0], gx[0]);
+  const index_t work = plane / 8 + bins * gy[0] / max_of(1, gx[0]);
+  parallel_for(gx[0] * channels, grain_for(work), [&](index_t first, index_t last) {
+    for (index_t task = first; task < last; ++task) {
+      T* to = gx.data + task * plane;
+      std::memset(to, 0, static_cast<std::size_t>(plane) * sizeof(T));
+      regions.each(task / channels, [&](index_t r) {
+        const index_t at = (r * channels + task % channels) * bins;
+        scatter_values(gy.data + at, switches.data + at, bins, plane, to, "switches");
+      });
+    }
+  });
+}
+
 #define CNNCORE_INSTANTIATE(T)                                                           \
+  template void region_gather(ArrayView<const T>, ArrayView<const std::int64_t>,         \
+                              ArrayView<const std::int64_t>, ArrayView<T>);              \
+  template void region_scatter(ArrayView<const T>, ArrayView<const std::int64_t>,        \
+                               ArrayView<const std::int64_t>, ArrayView<T>);             \
   template void gather(ArrayView<const T>, ArrayView<const std::int64_t>, ArrayView<T>); \
   template void scatter_add(ArrayView<const T>, ArrayView<const std::int64_t>, ArrayView<T>);
 CNNCORE_INSTANTIATE(float)

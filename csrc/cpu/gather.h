@@ -13,4 +13,13 @@ void gather(ArrayView<const T> x, ArrayView<const std::int64_t> index, ArrayView
 template <class T>
 void scatter_add(ArrayView<const T> src, ArrayView<const std::int64_t> index, ArrayView<T> y);
 
+// The same for the bins of regions: image (R,), switches and y (R, C, PH, PW), flat in their plane
+// of x (N, C, H, W).
+template <class T>
+void region_gather(ArrayView<const T> x, ArrayView<const std::int64_t> image,
+                   ArrayView<const std::int64_t> switches, ArrayView<T> y);
+template <class T>
+void region_scatter(ArrayView<const T> gy, ArrayView<const std::int64_t> image,
+                    ArrayView<const std::int64_t> switches, ArrayView<T> gx);
+
 }  // namespace cnncore

@@ -6,11 +6,20 @@
 #include "cnncore/threads.h"
 #include "cpu/dispatch_isa.h"
 #include "cpu/isa/pool.h"
+#include "cpu/isa/pool_separable.h"
 
 namespace cnncore {
 
 CNNCORE_DECLARE_FOR_EACH_ISA(template <class T> void max_pool_loop(
     const T* x, const MaxPoolPlan<T>& plan, index_t planes, T* split, T* y, std::int64_t* winners))
+
+CNNCORE_DECLARE_FOR_EACH_ISA(template <class T>
+                             void separable_pool_loop(const T* x, const SeparablePool<T>& plan,
+                                                      index_t planes, const PoolSpace<T>& space,
+                                                      T* y, std::int64_t* winners))
+CNNCORE_DECLARE_FOR_EACH_ISA(template <class T> void bin_max_loop(
+    const T* x, const T* x_end, const BinsView& rows, const BinsView& cols, index_t region,
+    T* best_of, typename PoolIndex<T>::type* row_of, T* y, std::int64_t* winners))
 
 namespace {
 
@@ -26,6 +35,33 @@ void check_windows(const Window1d& window, index_t size, index_t count, const ch
   }
 }
 
+// Windows without dilation, of any plane: see isa/pool_separable.cpp.
+template <class T>
+void separable_max_pool(ArrayView<const T> x, const Window2d& window, ArrayView<T> y,
+                        ArrayView<std::int64_t> winners) {
+  using Index = typename PoolIndex<T>::type;
+  constexpr index_t kBandBytes = 16384;  // half of the first-level cache
+  const index_t height = x[2], width = x[3], out_height = y[2], out_width = y[3];
+  const Window1d& w = window.w;
+  const index_t room = width + w.before - w.kernel;  // the last window inside begins here at most
+  const index_t inside_end = room < 0 ? 0 : min_of(out_width, room / w.stride + 1);
+  SeparablePool<T> plan{
+      height, width, out_height, out_width, window, ceil_div(w.before, w.stride), inside_end, 1};
+  const index_t line_bytes = plan.pitch() * static_cast<index_t>(sizeof(T) + sizeof(Index));
+  const index_t rows = kBandBytes / (line_bytes * window.h.stride);
+  plan.band = ceil_div(out_height, ceil_div(out_height, max_of(1, rows)));
+  const index_t space = checked_product(plan.lines(), plan.pitch());
+  const auto loop = CNNCORE_SELECT_ISA(separable_pool_loop<T>);
+  const index_t planes = y[0] * y[1], plane = out_height * out_width;
+  parallel_for(planes, grain_for(height * width), [&](index_t first, index_t last) {
+    const Scratch<T> row(plan.row_room()), values(space);
+    const Scratch<Index> taps(space);
+    loop(x.data + first * height * width, plan, last - first,
+         {x.data, x.data + x.size(), row.data(), values.data(), taps.data()},
+         y.data + first * plane, winners.data + first * plane);
+  });
+}
+
 }  // namespace
 
 CNNCORE_KERNEL(max_pool2d);
@@ -36,6 +72,7 @@ void max_pool2d(ArrayView<const T> x, const Window2d& window, ArrayView<T> y,
   const index_t height = x[2], width = x[3], out_height = y[2], out_width = y[3];
   check_windows(window.h, height, out_height, "the height");
   check_windows(window.w, width, out_width, "the width");
+  if (separable_pool(window)) return separable_max_pool(x, window, y, winners);
   const Window1d& w = window.w;
   const index_t whole = round_up(out_width, kPoolLanes);
   const Scratch<typename PoolIndex<T>::type> first_offset(whole);
@@ -62,22 +99,17 @@ template <class T>
 void bin_max(ArrayView<const T> x, ArrayView<const std::int64_t> image, const BinsView& rows,
              const BinsView& cols, ArrayView<T> y, ArrayView<std::int64_t> winners) {
   const index_t channels = y[1], ph = y[2], pw = y[3], plane = x[2] * x[3];
+  const auto loop = CNNCORE_SELECT_ISA(bin_max_loop<T>);
   // A region covers about the plane at most; most are far smaller.
-  const index_t work = max_of(ph * pw * 4, plane / 4);
+  const index_t work = max_of(ph * pw * 4, plane / 8);
   parallel_for(y[0] * channels, grain_for(work), [&](index_t first, index_t last) {
+    const Scratch<T> best(x[3] + kPoolLanes);
+    const Scratch<typename PoolIndex<T>::type> row(x[3] + kPoolLanes);
     for (index_t task = first; task < last; ++task) {
       const index_t region = task / channels, channel = task % channels;
-      const T* from = x.data + (image.data[region] * channels + channel) * plane;
-      for (index_t p = 0; p < ph; ++p)
-        for (index_t q = 0; q < pw; ++q) {
-          const index_t row = rows.row(region, p), col = cols.row(region, q);
-          T best = 0;
-          std::int64_t winner = -1;
-          rectangle_max(from, x[3], rows.start[row], rows.end[row], cols.start[col], cols.end[col],
-                        best, winner);
-          y.data[(task * ph + p) * pw + q] = best;
-          winners.data[(task * ph + p) * pw + q] = winner;
-        }
+      loop(x.data + (image.data[region] * channels + channel) * plane, x.data + x.size(), rows,
+           cols, region, best.data(), row.data(), y.data + task * ph * pw,
+           winners.data + task * ph * pw);
     }
   });
 }

@@ -1,7 +1,6 @@
 #include "cpu/resample.h"
 
 #include <cstring>
-#include <vector>
 
 #include "cnncore/check.h"
 #include "cnncore/memory_pool.h"
@@ -9,6 +8,7 @@
 #include "cnncore/threads.h"
 #include "cpu/axis.h"
 #include "cpu/dispatch_isa.h"
+#include "cpu/regions.h"
 
 namespace cnncore {
 
@@ -16,30 +16,6 @@ CNNCORE_DECLARE_FOR_EACH_ISA(template <class T> void resample_plane_loop(
     const PlanePair<T>& plane, const AxisGroup<T>& rows, const AxisGroup<T>& cols, T* line))
 
 namespace {
-
-index_t image_of(const ArrayView<const std::int64_t>& image, index_t region) {
-  return image.data == nullptr ? region : image.data[region];
-}
-
-// Regions by image, those of one image in their order.
-struct RegionLists {
-  RegionLists(const ArrayView<const std::int64_t>& image, index_t regions, index_t images)
-      : begin(static_cast<std::size_t>(images) + 1, 0), list(static_cast<std::size_t>(regions)) {
-    for (index_t r = 0; r < regions; ++r) ++begin[static_cast<std::size_t>(image_of(image, r)) + 1];
-    for (std::size_t n = 1; n < begin.size(); ++n) begin[n] += begin[n - 1];
-    std::vector<index_t> next(begin.begin(), begin.end() - 1);
-    for (index_t r = 0; r < regions; ++r)
-      list[static_cast<std::size_t>(next[static_cast<std::size_t>(image_of(image, r))]++)] = r;
-  }
-
-  template <class Function>
-  void each(index_t image, Function&& visit) const {
-    const auto n = static_cast<std::size_t>(image);
-    for (index_t i = begin[n]; i < begin[n + 1]; ++i) visit(list[static_cast<std::size_t>(i)]);
-  }
-
-  std::vector<index_t> begin, list;
-};
 
 // Multiply-adds of one plane: every output row mixes lines of the input, then its columns.
 template <class T>

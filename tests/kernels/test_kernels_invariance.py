@@ -75,7 +75,9 @@ def linear(dtype, whole):
     regions = 60
     image = rng.integers(0, SHAPE[0], regions)
     rows, cols = random_bins(rng, regions, 3, 45), random_bins(rng, 1, 4, 50)
-    put("bins", *k.bin_max(x, image, rows, cols))
+    put("bins", *(found := k.bin_max(x, image, rows, cols)))
+    put("region gather", k.region_gather(x, image, found[1]))
+    put("region scatter", k.region_scatter(found[0], image, found[1], SHAPE[0], size))
     index = rng.integers(-1, 16, (1, 40, 1))
     put("gather", k.gather(x.reshape(3, 16, -1), index))
     put("scatter", k.scatter_add(draw(3, 40, 900), rng.integers(-1, 9, (3, 40, 1)), 9))

@@ -70,6 +70,26 @@ def test_max_pool2d(backend, dtype, rng, case, fill):
     check_pool(FILLS[fill](rng, shape).astype(dtype), win, out)
 
 
+# kernel, stride, padding
+@pytest.mark.parametrize(
+    "places", [(3, 2, 1), (2, 2, 0), (3, 1, 1), (5, 2, 2), (4, 1, 0), (1, 2, 0)]
+)
+@pytest.mark.parametrize("fill", FILLS)
+@pytest.mark.parametrize("width", [14, 28, 32, 33, 67])
+def test_max_pool2d_of_wide_planes(backend, dtype, rng, width, fill, places):
+    """Whole vectors, the overlapping last one, and rows shorter than a vector."""
+    win, shape = window(*places), (2, 2, 13, width)
+    check_pool(FILLS[fill](rng, shape).astype(dtype), win, win.output_size(shape[2:]))
+
+
+def test_max_pool2d_in_bands(backend, dtype, rng):
+    """Planes too large for one band of the working space, one NaN in the middle."""
+    x = rng.normal(size=(1, 2, 90, 70)).astype(dtype)
+    x[0, 1, 41, 33] = NAN
+    win = window(3, 2, 1)
+    check_pool(x, win, win.output_size(x.shape[2:]))
+
+
 @pytest.mark.parametrize("form", FORMS)
 def test_max_pool2d_of_any_form(backend, dtype, rng, form):
     shape, win, out = POOLS["3x3 padded"]
@@ -124,6 +144,36 @@ def test_bin_max_without_regions_or_pixels(backend, rng):
     check_bins(np.zeros((0, 3, 5, 6)), none, random_bins(rng, 1, 2, 5), random_bins(rng, 0, 2, 6))
     empty = Bins(5, np.full((2, 2), 3), np.array([[3, 0], [1, 2]]))
     check_bins(x, np.array([0, 1]), empty, random_bins(rng, 2, 2, 6))
+
+
+@pytest.mark.parametrize("fill", FILLS)
+@pytest.mark.parametrize("width", [15, 16, 17, 40])
+def test_bin_max_of_wide_planes(backend, dtype, rng, width, fill):
+    """Whole vectors, their remainder, and the end of the array, which no vector may pass."""
+    x = FILLS[fill](rng, (2, 3, 9, width)).astype(dtype)
+    image = rng.integers(0, 2, 6)
+    check_bins(x, image, random_bins(rng, 6, 3, 9), random_bins(rng, 6, 4, width))
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_region_gather_and_scatter(backend, dtype, rng, form):
+    x = FORMS[form](rng.normal(size=(3, 2, 4, 5)).astype(dtype))
+    image = FORMS[form](rng.integers(0, 3, 6))
+    switches = FORMS[form](rng.integers(-1, 20, (6, 2, 2, 3)))
+    y = kernels.region_gather(x, image, switches)
+    assert_exact(y, oracles.region_gather(x, image, switches).astype(dtype))
+    gy = FORMS[form](rng.normal(size=switches.shape).astype(dtype))
+    expected, terms = (oracles.region_scatter(g, image, switches, 3, (4, 5)) for g in (gy, abs(gy)))
+    assert_close(kernels.region_scatter(gy, image, switches, 3, (4, 5)), expected, 6, terms, dtype)
+
+
+def test_region_gather_and_scatter_of_nothing(backend):
+    none, switches = np.zeros(0, np.int64), np.zeros((0, 2, 1, 1), np.int64)
+    assert_exact(
+        kernels.region_gather(np.zeros((1, 2, 3, 3)), none, switches), np.zeros((0, 2, 1, 1))
+    )
+    back = kernels.region_scatter(np.zeros((0, 2, 1, 1)), none, switches, 1, (3, 3))
+    assert_exact(back, np.zeros((1, 2, 3, 3)))
 
 
 # (O, A, I), index (O or 1, J, I or 1)

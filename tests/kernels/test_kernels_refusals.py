@@ -40,11 +40,17 @@ def bins(size=4, length=2, groups=1, start=0, end=1):
     return Bins(size, np.full(shape, start), np.full(shape, end))
 
 
+def found(switch):
+    """A single region, channel and bin."""
+    return np.full((1, 1, 1, 1), switch)
+
+
 W3, TWO = window(3), window(2, 1, 1)
 X, WEIGHT, Y = f(1, 2, 5, 5), f(3, 2, 3, 3), f(1, 3, 3, 3)
 ROWS, VECTOR = f(3, 4), f(3)
 BOXES = np.array([[0, 0, 1, 1], [1, 1, 2, 2]], np.float32)
 PLANE = f(2, 3, 4, 4)
+ONE = f(2, 1, 4, 4)
 
 # (what is wrong, the call, the argument that the error must name)
 REFUSED = [
@@ -126,6 +132,14 @@ REFUSED = [
     ("scatter below -1", lambda: k.scatter_add(f(1, 1, 1), i(-2)[None, :, None], 3), "index"),
     ("scatter length", lambda: k.scatter_add(f(1, 2, 1), i(0)[None, :, None], 3), "index"),
     ("scatter size", lambda: k.scatter_add(f(1, 1, 1), i(0)[None, :, None], -1), "size"),
+    ("region beyond", lambda: k.region_gather(ONE, i(0), found(16)), "switches"),
+    ("region below -1", lambda: k.region_gather(ONE, i(0), found(-2)), "switches"),
+    ("region image", lambda: k.region_gather(ONE, i(2), found(0)), "image"),
+    ("region switches", lambda: k.region_gather(ONE, i(0, 0), found(0)), "switches"),
+    ("back beyond", lambda: k.region_scatter(f(1, 1, 1, 1), i(0), found(4), 1, (2, 2)), "switches"),
+    ("back shape", lambda: k.region_scatter(f(1, 1, 1, 2), i(0), found(0), 1, (2, 2)), "gy"),
+    ("back image", lambda: k.region_scatter(f(1, 1, 1, 1), i(2), found(0), 1, (2, 2)), "image"),
+    ("back size", lambda: k.region_scatter(f(1, 1, 1, 1), i(0), found(0), 1, 4), "size"),
     # sampling
     ("resample index", lambda: k.resample(PLANE, None, taps(index=4), taps()), "rows"),
     ("resample negative", lambda: k.resample(PLANE, None, taps(), taps(index=-1)), "cols"),

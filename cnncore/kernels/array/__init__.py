@@ -19,7 +19,14 @@ from cnncore.kernels.array.convolution import (
 )
 from cnncore.kernels.array.elementwise import put_add, take, ufunc
 from cnncore.kernels.array.optimiser import adam_update, sgd_update
-from cnncore.kernels.array.pooling import bin_max, gather, max_pool2d, scatter_add
+from cnncore.kernels.array.pooling import (
+    bin_max,
+    gather,
+    max_pool2d,
+    region_gather,
+    region_scatter,
+    scatter_add,
+)
 from cnncore.kernels.array.rows import (
     reduce_max,
     reduce_sum,
@@ -59,6 +66,8 @@ __all__ = [
     "put_add",
     "reduce_max",
     "reduce_sum",
+    "region_gather",
+    "region_scatter",
     "resample",
     "resample_adjoint",
     "row_linear",

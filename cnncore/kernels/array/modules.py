@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from cnncore.errors import ArgumentError
+
 Array = Any
 Module = Any
 F = TypeVar("F", bound=Callable[..., Any])
@@ -27,6 +29,14 @@ def array_module(x: Array) -> Module:
 def native(x: Array) -> Array:
     """``x`` in the machine's byte order (the same array where it already is)."""
     return x if x.dtype.isnative else x.astype(x.dtype.newbyteorder("="))
+
+
+def in_range(argument: str, index: Array, size: int) -> Array:
+    """``index``, all of it in ``-1 .. size - 1`` (those of a device are checked before)."""
+    if isinstance(index, np.ndarray) and index.size and not -1 <= index.min() <= index.max() < size:
+        got = f"{index.min()} .. {index.max()}"
+        raise ArgumentError(argument, f"indices in -1 .. {size - 1}", got)
+    return index
 
 
 def finish(xp: Module, y: Array) -> Array:

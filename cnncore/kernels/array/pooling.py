@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from cnncore.geometry import Pair, Window2d
 from cnncore.kernels.array.convolution import padded, positions
 from cnncore.kernels.array.modules import (
@@ -10,6 +12,7 @@ from cnncore.kernels.array.modules import (
     array_module,
     chunks,
     finish,
+    in_range,
     native,
     quiet,
 )
@@ -93,7 +96,7 @@ def _interval_max(
 def gather(x: Array, index: Array) -> Array:
     """See ``contract.gather``."""
     xp = array_module(x)
-    x, index = native(x), native(index)
+    x, index = native(x), in_range("index", native(index), x.shape[1])
     outer, positions_in, inner = x.shape
     if positions_in == 0:  # every index is -1
         return xp.zeros((outer, index.shape[1], inner), x.dtype)
@@ -107,6 +110,7 @@ def scatter_add(src: Array, index: Array, size: int) -> Array:
     xp = array_module(src)
     outer, _, inner = src.shape
     dtype = native(src[:0]).dtype
+    index = in_range("index", native(index), size)
     if src.size == 0 or size == 0:
         return xp.zeros((outer, size, inner), dtype)
     o, i = xp.arange(outer)[:, None, None], xp.arange(inner)[None, None, :]
@@ -115,3 +119,26 @@ def scatter_add(src: Array, index: Array, size: int) -> Array:
     # bincount adds in float64 and in the order of src; the sum is rounded once
     total = xp.bincount(flat[valid], weights=src[valid], minlength=outer * size * inner)
     return total.reshape(outer, size, inner).astype(dtype)
+
+
+def region_gather(x: Array, image: Array, switches: Array) -> Array:
+    """See ``contract.region_gather``: the planes that hold the regions, one after the other."""
+    channels, pixels = x.shape[1], x.shape[2] * x.shape[3]
+    index = _flat_in_batch(image, switches, channels, pixels)
+    return gather(x.reshape(1, x.size, 1), index.reshape(1, -1, 1)).reshape(switches.shape)
+
+
+def region_scatter(gy: Array, image: Array, switches: Array, images: int, size: Pair) -> Array:
+    """See ``contract.region_scatter``."""
+    shape = (images, gy.shape[1], *size)
+    index = _flat_in_batch(image, switches, gy.shape[1], size[0] * size[1])
+    total = scatter_add(gy.reshape(1, gy.size, 1), index.reshape(1, -1, 1), math.prod(shape))
+    return total.reshape(shape)
+
+
+def _flat_in_batch(image: Array, switches: Array, channels: int, pixels: int) -> Array:
+    """Flat indices in a plane as flat indices in the batch; -1 stays."""
+    xp = array_module(switches)
+    plane = image[:, None] * channels + xp.arange(channels)
+    switches = in_range("switches", native(switches), pixels)
+    return xp.where(switches < 0, switches, switches + (plane * pixels)[..., None, None])

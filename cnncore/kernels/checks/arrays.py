@@ -89,6 +89,13 @@ def indices(argument: str, index: Array, low: int, high: int, beside: Array) -> 
         raise ArgumentError(argument, f"indices in {low} .. {high - 1}", got)
 
 
+def switches(argument: str, index: Array, size: int, beside: Array) -> None:
+    """As ``indices`` from -1; on the host the kernels themselves look at every index they follow,
+    and a pass of its own would take as long as following them."""
+    if type(index) is not np.ndarray or type(beside) is not np.ndarray or index.dtype is not I64:
+        indices(argument, index, -1, size, beside)
+
+
 def rank(argument: str, x: Array, axes: str) -> None:
     """The rank that a description such as ``"N C H W"`` has."""
     if x.ndim != axes.count(" ") + 1:

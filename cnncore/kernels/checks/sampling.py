@@ -9,7 +9,7 @@ import numpy as np
 
 from cnncore.errors import ArgumentError, DTypeError, ShapeError
 from cnncore.geometry import Pair, Window2d, as_int, checked_size
-from cnncore.kernels.checks.arrays import F64, I64, Array, floats, indices, rank, shape
+from cnncore.kernels.checks.arrays import F64, I64, Array, floats, indices, rank, shape, switches
 from cnncore.kernels.checks.convolution import valid_window
 from cnncore.taps import Bins, Taps
 
@@ -118,7 +118,7 @@ def _switches(index: Array, outer: int, inner: int, size: int, beside: Array) ->
     rank("index", index, "O J I")
     if index.shape[0] not in (1, outer) or index.shape[2] not in (1, inner):
         raise ShapeError("index", f"shape ({outer} or 1, J, {inner} or 1)", index.shape)
-    indices("index", index, -1, size, beside)
+    switches("index", index, size, beside)
 
 
 def gather(x: Array, index: Array) -> bool:
@@ -138,6 +138,35 @@ def scatter_add(src: Array, index: Array, size: int) -> bool:
     if index.shape[1] != src.shape[1]:
         raise ShapeError("index", f"{src.shape[1]} along its middle axis, as src has", index.shape)
     return on_device
+
+
+def region_gather(x: Array, image: Array, switches: Array) -> bool:
+    on_device = floats(("x",), x)
+    rank("x", x, "N C H W")
+    regions = _image(image, x.shape[0], x)
+    _region_switches(switches, regions, x.shape[1], x.shape[2] * x.shape[3], x)
+    return on_device
+
+
+def region_scatter(gy: Array, image: Array, switches: Array, images: int, size: Pair) -> bool:
+    on_device = floats(("gy",), gy)
+    rank("gy", gy, "R C PH PW")
+    images = as_int("images", images, 0)
+    regions = _image(image, images, gy)
+    if not isinstance(size, tuple) or len(size) != 2:
+        raise ArgumentError("size", "a pair (h, w)", repr(size))
+    height, width = as_int("size", size[0], 0), as_int("size", size[1], 0)
+    checked_size("size", images, gy.shape[1], height, width)
+    _region_switches(switches, regions, gy.shape[1], height * width, gy)
+    shape("gy", gy, switches.shape, "that of switches")
+    return on_device
+
+
+def _region_switches(table: Array, regions: int, channels: int, size: int, beside: Array) -> None:
+    rank("switches", table, "R C PH PW")
+    if table.shape[:2] != (regions, channels):
+        raise ShapeError("switches", f"shape ({regions}, {channels}, PH, PW)", table.shape)
+    switches("switches", table, size, beside)
 
 
 def _sampled_regions(image: Array | None, images: int, beside: Array) -> int:

@@ -5,7 +5,7 @@
 //   G.
 //
 // The tiles are taken in portions whose V and Y fit the last-level cache: first both are made, by
-// channels, then the products, by points and panels, which are added to P.
+// channels, then the products, by parts of P.
 #include <algorithm>
 
 #include "cnncore/check.h"
@@ -17,6 +17,7 @@ namespace cnncore {
 namespace {
 
 constexpr index_t kPortionBytes = 8 << 20;  // of V and Y together
+constexpr index_t kSumBytes = 256 << 10;    // of P that a task has in hand
 
 template <class T>
 class WeightGradient {
@@ -49,20 +50,23 @@ class WeightGradient {
     portion_ = ceil_div(grid_.count(), ceil_div(grid_.count(), most));
     v_stride_ = odd_lines<T>(channel_vectors_ * portion_ * width_);
     y_stride_ = odd_lines<T>(output_vectors_ * portion_ * width_);
-    sums_stride_ = odd_lines<T>(p_.channels * output_vectors_ * width_);
+    const index_t row = points_ * tiles_.panel_columns() * static_cast<index_t>(sizeof(T));
+    parts_ = ceil_div(p_.channels, max_of(width_, kSumBytes / row));
+    part_ = round_up(ceil_div(p_.channels, parts_), width_);
+    parts_ = ceil_div(p_.channels, part_);
+    sums_stride_ = odd_lines<T>(part_ * tiles_.panel_columns());
   }
 
   void run() const {
     Scratch<T> v(checked_product(points_, v_stride_)), y(checked_product(points_, y_stride_));
-    Scratch<T> sums(checked_product(points_, sums_stride_));
-    for (index_t group = 0; group < p_.groups; ++group) {
+    const bool kept = portion_ < grid_.count();
+    Scratch<T> sums(kept ? checked_product(panels_, parts_, points_ * sums_stride_) : 0);
+    for (index_t group = 0; group < p_.groups; ++group)
       for (index_t first = 0; first < grid_.count(); first += portion_) {
         const index_t last = min_of(grid_.count(), first + portion_);
         transform(group, first, last, v.data(), y.data());
-        multiply(last - first, v.data(), y.data(), first > 0, sums.data());
+        multiply(group, first, last, v.data(), y.data(), kept ? sums.data() : nullptr);
       }
-      finish(group, sums.data());
-    }
   }
 
  private:
@@ -99,41 +103,45 @@ class WeightGradient {
     });
   }
 
-  void multiply(index_t tiles, const T* v, const T* y, bool accumulate, T* sums) const {
-    Scratch<index_t> rows(p_.channels), depth(tiles);
-    for (index_t c = 0; c < p_.channels; ++c) rows[c] = c / width_ * width_ * portion_ + c % width_;
+  // The products of one portion, by panels of outputs and parts of the channels: few enough for
+  // their P to stay in the second-level cache, where the last portion turns it into the gradient.
+  void multiply(index_t group, index_t first, index_t last, const T* v, const T* y, T* sums) const {
+    const index_t tiles = last - first;
+    Scratch<index_t> rows(part_), depth(tiles);
+    for (index_t c = 0; c < part_; ++c) rows[c] = c / width_ * width_ * portion_ + c % width_;
     for (index_t t = 0; t < tiles; ++t) depth[t] = t * width_;
-    parallel_for(points_ * panels_, 1, [&](index_t begin, index_t end) {
+    parallel_for(panels_ * parts_, 1, [&](index_t begin, index_t end) {
+      Scratch<T> local(sums != nullptr ? 0 : points_ * sums_stride_);
       for (index_t i = begin; i < end; ++i) {
-        const index_t e = i / panels_, panel = i % panels_, lanes = lanes_of(panel);
-        run_tiles(tiles_,
-                  TileArgs<T>{v + e * v_stride_, rows.data(), depth.data(), tiles,
-                              y + e * y_stride_ + panel_offset(panel, portion_),
-                              sums + e * sums_stride_ + panel_offset(panel, p_.channels), lanes,
-                              accumulate},
-                  p_.channels, lanes);
+        const index_t panel = i / parts_, lanes = lanes_of(panel), c = i % parts_ * part_;
+        const index_t channels = min_of(part_, p_.channels - c);
+        T* const sum = sums != nullptr ? sums + i * points_ * sums_stride_ : local.data();
+        for (index_t e = 0; e < points_; ++e)
+          run_tiles(tiles_,
+                    TileArgs<T>{v + e * v_stride_ + c * portion_, rows.data(), depth.data(), tiles,
+                                y + e * y_stride_ + panel_offset(panel, portion_),
+                                sum + e * sums_stride_, lanes, first > 0},
+                    channels, lanes);
+        if (last == grid_.count()) finish(group, panel, c, channels, sum);
       }
     });
   }
 
-  void finish(index_t group, const T* sums) const {
+  // gweight of a panel and a part of the channels.
+  void finish(index_t group, index_t panel, index_t c, index_t channels, const T* sum) const {
     constexpr index_t some = 16;  // channels at a time
-    const index_t parts = ceil_div(p_.channels, some), size = form_.taps * form_.taps;
-    parallel_for(
-        output_vectors_ * parts, grain_for(some * points_ * width_ * 4),
-        [&](index_t begin, index_t end) {
-          Scratch<T> filters(some * size * width_);
-          for (index_t i = begin; i < end; ++i) {
-            const index_t o = i / parts * width_, c = i % parts * some;
-            const index_t panel = o / tiles_.panel_columns(), lanes = lanes_of(panel);
-            const index_t count = min_of(some, p_.channels - c);
-            form_.weight_gradient(sums + panel_offset(panel, p_.channels) + c * lanes + lane_of(o),
-                                  sums_stride_, lanes, count, filters.data());
-            kernels_.scatter(filters.data(), min_of(width_, p_.outputs - o), count * size,
-                             gweight_ + ((group * p_.outputs + o) * p_.channels + c) * size,
-                             p_.channels * size);
-          }
-        });
+    const index_t size = form_.taps * form_.taps, lanes = lanes_of(panel);
+    Scratch<T> filters(some * size * width_);
+    for (index_t lane = 0; lane < lanes; lane += width_) {
+      const index_t o = panel * tiles_.panel_columns() + lane;
+      T* const to = gweight_ + ((group * p_.outputs + o) * p_.channels + c) * size;
+      for (index_t k = 0; k < channels; k += some) {
+        const index_t count = min_of(some, channels - k);
+        form_.weight_gradient(sum + k * lanes + lane, sums_stride_, lanes, count, filters.data());
+        kernels_.scatter(filters.data(), min_of(width_, p_.outputs - o), count * size,
+                         to + k * size, p_.channels * size);
+      }
+    }
   }
 
   index_t lanes_of(index_t panel) const { return tiles_.lanes(panel, p_.outputs); }
@@ -150,7 +158,7 @@ class WeightGradient {
   TileReader<T> x_, gy_;
   T* gweight_;
   index_t width_, points_, channel_vectors_, output_vectors_, panels_;
-  index_t portion_, v_stride_, y_stride_, sums_stride_;
+  index_t portion_, part_, parts_, v_stride_, y_stride_, sums_stride_;
 };
 
 }  // namespace

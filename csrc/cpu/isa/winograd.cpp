@@ -5,7 +5,8 @@
 // at n = m + r - 1 points (one of them may be infinity: the leading coefficient). With points p_j,
 //   A[j][i] = p_j^i,  G[j][k] = p_j^k / N_j,  N_j = product over l != j of (p_j - p_l),
 //   row j of Bᵀ: the coefficients of the product over l != j of (x - p_l),
-// and for infinity the last unit vectors and the product over all l.
+// and for infinity the last unit vectors and the product over all l. Where 1 / N_j costs additional
+// operations in G, it stands in A instead: the products between them do not mind.
 #include "cpu/conv/winograd_kernels.h"
 #include "cpu/isa/simd.h"
 #include "cpu/isa/transpose.h"
@@ -23,6 +24,7 @@ struct Four {
   using V = typename Simd<T>::vector;
   static constexpr int outputs = 4, taps = 3, points = 6;
   static constexpr T a = T(0.70710678118654752440), b = T(1.41421356237309504880);
+  static constexpr T na = T(-2.0 / 3), nb = T(1.0 / 6);  // 1 / N of the points ±a, ±b
 
   static CNNCORE_HD void input(const V* d, V* t) {
     const V odd_a = d[3] - T(2) * d[1], even_a = d[4] - T(2) * d[2];
@@ -36,22 +38,21 @@ struct Four {
   }
   static CNNCORE_HD void output(const V* p, V* y) {
     const V even_a = p[1] + p[2], odd_a = p[1] - p[2], even_b = p[3] + p[4], odd_b = p[3] - p[4];
-    y[0] = p[0] + even_a + even_b;
-    y[1] = a * odd_a + b * odd_b;
-    y[2] = T(0.5) * even_a + T(2) * even_b;
-    y[3] = (p[5] + T(0.5) * a * odd_a) + T(2) * b * odd_b;
+    y[0] = (p[0] + na * even_a) + nb * even_b;
+    y[1] = (na * a) * odd_a + (nb * b) * odd_b;
+    y[2] = (na / 2) * even_a + (nb * 2) * even_b;
+    y[3] = (p[5] + (na / 2 * a) * odd_a) + (nb * 2 * b) * odd_b;
   }
   static CNNCORE_HD void weight(const V* g, V* u) {
-    const V even_a = T(-2.0 / 3) * g[0] - T(1.0 / 3) * g[2], odd_a = (T(-2.0 / 3) * a) * g[1];
-    const V even_b = T(1.0 / 6) * g[0] + T(1.0 / 3) * g[2], odd_b = (T(1.0 / 6) * b) * g[1];
+    const V even_a = g[0] + T(0.5) * g[2], even_b = g[0] + T(2) * g[2];
     u[0] = g[0];
-    u[1] = even_a + odd_a;
-    u[2] = even_a - odd_a;
-    u[3] = even_b + odd_b;
-    u[4] = even_b - odd_b;
+    u[1] = even_a + a * g[1];
+    u[2] = even_a - a * g[1];
+    u[3] = even_b + b * g[1];
+    u[4] = even_b - b * g[1];
     u[5] = g[2];
   }
-  // The transposes of output and weight.
+  // The transposes of output and weight, with 1 / N in the latter.
   static CNNCORE_HD void gradient(const V* y, V* t) {
     const V even_a = y[0] + T(0.5) * y[2], odd_a = y[1] + T(0.5) * y[3];
     const V even_b = y[0] + T(2) * y[2], odd_b = y[1] + T(2) * y[3];
@@ -64,9 +65,9 @@ struct Four {
   }
   static CNNCORE_HD void weight_gradient(const V* p, V* g) {
     const V even_a = p[1] + p[2], even_b = p[3] + p[4];
-    g[0] = p[0] - T(2.0 / 3) * even_a + T(1.0 / 6) * even_b;
-    g[1] = (T(-2.0 / 3) * a) * (p[1] - p[2]) + (T(1.0 / 6) * b) * (p[3] - p[4]);
-    g[2] = p[5] + T(1.0 / 3) * (even_b - even_a);
+    g[0] = (p[0] + na * even_a) + nb * even_b;
+    g[1] = (na * a) * (p[1] - p[2]) + (nb * b) * (p[3] - p[4]);
+    g[2] = (p[5] + (na / 2) * even_a) + (nb * 2) * even_b;
   }
 };
 
@@ -83,14 +84,14 @@ struct Two {
     t[3] = d[3] - d[1];
   }
   static CNNCORE_HD void output(const V* p, V* y) {
-    y[0] = p[0] + (p[1] + p[2]);
-    y[1] = (p[1] - p[2]) + p[3];
+    y[0] = p[0] + T(0.5) * (p[1] + p[2]);
+    y[1] = p[3] + T(0.5) * (p[1] - p[2]);
   }
   static CNNCORE_HD void weight(const V* g, V* u) {
-    const V even = T(0.5) * (g[0] + g[2]), odd = T(0.5) * g[1];
+    const V even = g[0] + g[2];
     u[0] = g[0];
-    u[1] = even + odd;
-    u[2] = even - odd;
+    u[1] = even + g[1];
+    u[2] = even - g[1];
     u[3] = g[2];
   }
   static CNNCORE_HD void gradient(const V* y, V* t) {
