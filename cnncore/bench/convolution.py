@@ -19,7 +19,7 @@ from cnncore import kernels
 from cnncore.bench.problem import Array, Case, Contender, Problem, draw, size_of, times
 from cnncore.errors import ArgumentError
 from cnncore.geometry import Pair, Window2d, as_int
-from cnncore.kernels import native
+from cnncore.kernels import dispatch, native
 from cnncore.kernels.contract import CONV_ALGORITHMS
 
 DIRECTIONS = ("forward", "input", "weight")
@@ -143,11 +143,32 @@ def ours(problem: Problem, algorithm: str) -> Contender:
 
 
 def chosen(problem: Problem) -> str:
-    """What ``auto`` runs for this problem, where the kernels' layer can say it."""
-    ask = getattr(native, "conv_algorithm", None)
-    if ask is None or not native.AVAILABLE:
+    """What ``auto`` runs for this problem: the cheapest by the kernels' own rule."""
+    if dispatch.resolve("conv2d")[0] != "native":
         return "auto"
-    return str(ask(problem))
+    asked = _result(problem.case.op, problem.case.direction)
+    direction = {"narrow": "output", "wide": "input", "weight": "weight"}[asked]
+    first, second = problem.arrays.values()
+    window, groups = window_of(problem), problem.settings["groups"]
+    if asked == "weight":
+        wide, narrow = (first, second) if problem.case.op == "conv2d" else (second, first)
+        shape, outputs = wide.shape, narrow.shape[1]
+    elif asked == "narrow":
+        shape, outputs = first.shape, second.shape[0]
+    else:
+        size = problem.settings.get("size") or window.transposed_size(first.shape[2:])
+        shape = (first.shape[0], second.shape[1] * groups, *size)
+        outputs = second.shape[0]
+    return cheapest(shape, outputs, window, groups, direction, problem.dtype)
+
+
+def cheapest(
+    shape: tuple[int, ...], outputs: int, window: Window2d, groups: int, direction: str, dtype: Any
+) -> str:
+    """The algorithm of the least cost; ``shape`` is that of conv2d's input."""
+    rows = native.convolution_estimates(shape, outputs, window, groups, direction, dtype)
+    steps = {name: cost for name, cost, allowed in rows if allowed}
+    return min(steps, key=steps.__getitem__) if steps else "auto"
 
 
 # --- the definition -------------------------------------------------------------------------------

@@ -307,7 +307,8 @@ def compare_gradients(
     worst, where = 0.0, ""
     for name, gradient in gradients.items():
         error = float(np.linalg.norm(gradient - others[name])) / max(lengths[name], floor)
-        if not error <= worst:
+        error = np.inf if np.isnan(error) else error  # NaN would lose every comparison after it
+        if error > worst:
             worst, where = error, name
     wrong = not worst <= allowed[1]
     return worst, f"the gradients of {where} deviate by {worst:.1e}" if wrong else ""

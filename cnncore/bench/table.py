@@ -13,6 +13,7 @@ from cnncore.bench.results import (
     rates,
 )
 from cnncore.bench.roof import Roof
+from cnncore.bench.runner import UNSERVED
 
 HEADING = (
     "contender", "median ms", "quartiles", "GFLOP/s", "peak", "GB/s", "roof", "error", "ratio",
@@ -46,8 +47,13 @@ def case_lines(case: CaseResult, roof: Roof) -> list[str]:
     if case.flops:
         work = f"{case.flops / 1e9:.2f} GFLOP, {work}, {case.flops / case.nbytes:.1f} FLOP/byte"
     lines = [f"{case.label}{count}  ({work}; verified against {case.reference})"]
-    return lines + [_line(cells(case, row, roof)) if not row.note else _noted(row)
-                    for row in case.rows]  # fmt: skip
+    unserved = [row.algorithm for row in case.rows if row.note == UNSERVED]
+    for row in case.rows:
+        if row.note != UNSERVED:
+            lines.append(_noted(row) if row.note else _line(cells(case, row, roof)))
+    if unserved:
+        lines.append(f"  cnncore {', '.join(unserved)}: not for this shape")
+    return lines
 
 
 def _noted(row: Row) -> str:

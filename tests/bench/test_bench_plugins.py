@@ -162,7 +162,7 @@ def test_the_command_measures_writes_and_compares(
 
 def _scaled(case: bench.CaseResult, factor: float) -> bench.CaseResult:
     rows = []
-    for row in case.rows:
+    for row in case.timed:
         seconds = row.timing.median * factor
         rows.append(replace(row, timing=bench.Timing(seconds, seconds, seconds, 1)))
     return replace(case, rows=tuple(rows))
