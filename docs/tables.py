@@ -34,24 +34,27 @@ TRAINED_HERE = {"lenet5", "unet", "maskrcnn_small"}
 # Settings that differ from a thousand classes.
 SETTINGS = {"lenet5": {"num_classes": 10}}
 VOC = {"num_classes": 21}
+TERNAUSNET = "ternausnet; VGG for its encoder"
 # Networks that are no classifiers: input, settings, whose keys, what was verified.
 OTHERS = {
     "maskrcnn_small": ((3, 128, 128), {"num_classes": 10}, "", RUNTIME),
     "unet": ((3, 128, 128), {"num_classes": 11}, "milesial Pytorch-UNet", SHAPES + RUNTIME),
-    **{f"fcn{s}s": ((3, 500, 500), VOC, "torchfcn", SHAPES) for s in (8, 16, 32)},
-    "fcn_alexnet": ((3, 500, 500), VOC, "", SHAPES),
+    **{f"fcn{s}s": ((3, 500, 500), VOC, "torchfcn", SHAPES + RUNTIME) for s in (8, 16, 32)},
+    "fcn_alexnet": ((3, 500, 500), VOC, "", SHAPES + RUNTIME),
     **{
-        name: ((3, 520, 520), VOC, f"torchvision {name}", SHAPES)
+        f"{head}_resnet{depth}": ((3, 520, 520), VOC, f"torchvision {head}_resnet{depth}", marks)
         for head in ("fcn", "deeplabv3")
-        for name in (f"{head}_resnet50", f"{head}_resnet101")
+        for depth, marks in ((50, SHAPES + RUNTIME), (101, SHAPES))
     },
-    "deconvnet": ((3, 224, 224), VOC, "", SHAPES),
-    "segnet": ((3, 360, 480), {"num_classes": 11}, "", SHAPES),
-    "segnet_basic": ((3, 360, 480), {"num_classes": 11}, "", SHAPES),
-    "ternausnet11": ((3, 256, 256), {"num_classes": 1}, "ternausnet; VGG for its encoder", SHAPES),
-    "ternausnet16": ((3, 256, 256), {"num_classes": 1}, "ternausnet; VGG for its encoder", SHAPES),
-    "fpn_resnet50": ((3, 512, 512), VOC, "", ""),
-    "unet_fpn": ((3, 256, 256), VOC, "", ""),
+    "deconvnet": ((3, 224, 224), VOC, "", SHAPES + RUNTIME),
+    "segnet": ((3, 360, 480), {"num_classes": 11}, "", SHAPES + RUNTIME),
+    "segnet_basic": ((3, 360, 480), {"num_classes": 11}, "", SHAPES + RUNTIME),
+    **{
+        f"ternausnet{depth}": ((3, 256, 256), {"num_classes": 1}, TERNAUSNET, SHAPES + RUNTIME)
+        for depth in (11, 16)
+    },
+    "fpn_resnet50": ((3, 512, 512), VOC, "", RUNTIME),
+    "unet_fpn": ((3, 256, 256), VOC, "", RUNTIME),
 }
 # Read from a file of its own, which may not be installed; tests/test_tables.py counts it if it is.
 CENTERFACE = (1_819_999, 1_851_532_800)

@@ -102,6 +102,7 @@ class Node:
     ``work`` says what: a ``Convolution``, an ``Affine``, an ``Activation``, a ``Sum``, something on
     blocked arrays, or the traced op, to be called as it is.  ``view``: the result is the input's
     memory seen otherwise.  ``parts`` names the ops it does, ``layers`` the modules they came from.
+    ``others`` are results besides the first: the switches of a pooling.
     """
 
     work: Convolution | Affine | Activation | Sum | Blocked | Function
@@ -110,6 +111,7 @@ class Node:
     layers: list[str]
     parts: list[str]
     view: bool = False
+    others: list[Value] = field(default_factory=list)
 
 
 @dataclass

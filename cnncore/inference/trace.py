@@ -19,8 +19,12 @@ from cnncore.inference.plan import Activation, Node, Plan, Value, leaves, replac
 from cnncore.nn import Module
 from cnncore.ops.activation import Pointwise
 from cnncore.ops.elementwise import Where
+from cnncore.ops.linear import Linear
 
 Array = Any
+
+
+UNPOOL = "MaxUnpool2d"
 
 
 class WherePositive(Function):
@@ -71,8 +75,7 @@ class _Recorder:
         given = [t for t in inputs if t is not None]
         values = [self.find(t) for t in given]
         y = self._define(outputs[0])
-        for other in outputs[1:]:  # switches: reading them is refused below
-            self._define(other)
+        others = [self._define(other) for other in outputs[1:]]  # switches
         if all(value.array is not None for value in values):
             y.array = outputs[0].data
             return
@@ -85,12 +88,20 @@ class _Recorder:
         view = len(given) == 1 and memory_owner(outputs[0].data) in owners
         if len(given) < len(inputs):  # optional inputs keep their places
             values = [Value((), np.float32) if t is None else self.find(t) for t in inputs]
+        if isinstance(op, Linear) and op.name == UNPOOL:
+            switches = self.values.get(id(op.map.constants[0]))
+            values += [switches] if switches is not None else []  # the places it goes by
         layer = self.layers[-1] if self.layers else ""
-        self.plan.nodes.append(Node(work, values, y, [layer], [op.name], view))
+        self.plan.nodes.append(Node(work, values, y, [layer], [op.name], view, others))
 
 
-def trace(model: Module, inputs: Sequence[Array]) -> Plan:
-    """Run the model once, and again on other numbers; the plan of what is common to both."""
+def trace(model: Module, inputs: Sequence[Array], switches: bool = False) -> Plan:
+    """Run the model once, and again on other numbers; the plan of what is common to both.
+
+    With ``switches`` max unpooling by the switches of a traced pooling is part of the plan: these
+    are in ``others`` of the pooling's node and the second input of the unpooling's (whose ``work``
+    has those of the example, and must not be run).  Without, they are refused.
+    """
     first, second = (_traced(model, arrays) for arrays in (inputs, other_numbers(inputs)))
     if len(first.nodes) != len(second.nodes):
         raise _refusal("a different number of ops for other numbers", "")
@@ -98,12 +109,13 @@ def trace(model: Module, inputs: Sequence[Array]) -> Plan:
         name = one.parts[0]
         if two.parts != one.parts or [x.shape for x in two.inputs] != [x.shape for x in one.inputs]:
             raise _refusal(f"{name} for one input and {two.parts[0]} for another", one.layers[0])
-        if not _same(one.work, two.work, 4):
+        by_switches = one.parts[0] == UNPOOL and len(one.inputs) == 2
+        if not by_switches and not _same(one.work, two.work, 4):
             raise _refusal(f"{name}, which is told what to do by values", one.layers[0])
         for x, z in zip(one.inputs, two.inputs, strict=True):
             if not _same(x.array, z.array, 1):
                 raise _refusal(f"{name} of a value computed outside the ops", one.layers[0])
-    _check_known(first)
+    _check_known(first, switches)
     return first
 
 
@@ -132,14 +144,21 @@ def _traced(model: Module, inputs: Sequence[Array]) -> Plan:
     return recorder.plan
 
 
-def _check_known(plan: Plan) -> None:
-    """Every value that is read is an input, a constant, or the first result of a node."""
+def _check_known(plan: Plan, switches: bool) -> None:
+    """Every value that is read is an input, a constant, or the first result of a node.
+
+    Or, with ``switches``, the second of a pooling that an unpooling goes by.
+    """
     known = {id(x) for x in plan.inputs}
+    chosen: set[int] = set()
     for node in plan.nodes:
-        for x in node.inputs:
+        for position, x in enumerate(node.inputs):
+            if switches and node.parts[0] == UNPOOL and position == 1 and id(x) in chosen:
+                continue
             if x.array is None and x.shape and id(x) not in known:
                 raise _refusal(f"{node.parts[0]} of a second result (switches)", node.layers[0])
         known.add(id(node.output))
+        chosen |= {id(x) for x in node.others}
     if any(y.array is None and id(y) not in known for y in plan.outputs()):
         raise _refusal("a second result (switches) as output", "")
 

@@ -374,7 +374,7 @@ class Suppressing(nn.Module):
                 lambda m, x: ops.max_unpool2d(*ops.max_pool2d(m.a(x), 2, return_indices=True), 2),
                 a=conv(),
             ),
-            "MaxUnpool2d, which is told what to do by values",
+            "MaxUnpool2d of a second result",
         ),
         (Net(lambda m, x: ops.where(x.data > 0.3, x, 0.0)), "Where"),
         (Net(lambda m, x: ops.roi_align(x, [np.sort(x.data[0, 0, :5, :4])], 2)), "RoiAlign"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,9 @@ onnx = pytest.importorskip("onnx")
 
 from onnx.reference import ReferenceEvaluator  # noqa: E402
 from onnx_models import one_node  # noqa: E402
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "models" / "segmentation"))
+from test_segmentation_systems import SMALL as SMALL_SEGMENTERS  # noqa: E402
 
 import cnncore  # noqa: E402
 from cnncore import models, nn, ops  # noqa: E402
@@ -53,6 +57,12 @@ CASES: dict[str, Callable] = {
     "linear": lambda x: ops.linear(x.flatten(1), W_LINEAR, VECTOR[0]),
     "max pool": lambda x: ops.max_pool2d(x, 3, 2, 1, ceil_mode=True),
     "max pool, dilated": lambda x: ops.max_pool2d(x, 2, 1, dilation=2),
+    "max unpool": lambda x: ops.max_unpool2d(*ops.max_pool2d(x, 2, return_indices=True), 2),
+    "max unpool, overlapping": lambda x: ops.max_unpool2d(
+        *ops.max_pool2d(x, 3, 2, 1, ceil_mode=True, return_indices=True),
+        *(3, 2, 1),
+        output_size=x.shape[2:],
+    ),
     "mean pool": lambda x: ops.avg_pool2d(x, (3, 2), 2, 1, count_include_pad=False),
     "mean pool, padding counted": lambda x: ops.avg_pool2d(x, 3, 2, 1, ceil_mode=True),
     "mean pool, divisor": lambda x: ops.avg_pool2d(x, 2, divisor_override=3),
@@ -198,6 +208,16 @@ def test_models(name: str) -> None:
     assert set(convolutions) <= held
 
 
+@pytest.mark.parametrize("name", SMALL_SEGMENTERS)
+def test_segmenters(name: str) -> None:
+    nn.init.seed(0)
+    model = models.create(name, num_classes=3, **SMALL_SEGMENTERS[name]).eval()
+    x = array(1, 3, 64, 96)
+    proto = to_proto(model, x)
+    onnx.checker.check_model(proto, full_check=True)
+    assert proto.graph.input[0].type.tensor_type.shape.dim[0].dim_param == "N"
+
+
 def test_a_model_read_from_onnx_is_written_back_with_its_present_weights(tmp_path: Path) -> None:
     nn.init.seed(0)
     model = nn.Sequential(nn.Conv2d(4, 3, 3), nn.BatchNorm2d(3), nn.ReLU()).eval()
@@ -232,6 +252,15 @@ def test_ops_without_a_form_in_onnx_are_named_with_their_layer(tmp_path: Path) -
     assert not (tmp_path / "m.onnx").exists()
     with pytest.raises(ExportError, match="adaptive max pooling"):
         to_proto(Applied(lambda x: ops.adaptive_max_pool2d(x, 5)), X)
+    indices = np.arange(2 * 4 * 6 * 8).reshape(X.shape) % 48
+    for pooled in (
+        lambda x: ops.max_unpool2d(x, indices, 1),  # of no pooling
+        lambda x: ops.max_unpool2d(
+            *ops.max_pool2d(x, 2, return_indices=True), 2, output_size=(7, 8)
+        ),
+    ):
+        with pytest.raises(ExportError, match="max unpooling"):
+            to_proto(Applied(pooled), X)
     with pytest.raises(ExportError, match="statistics of the batch"):
         to_proto(Applied(lambda x: ops.batch_norm(x, None, None, training=True)), X)
 

@@ -20,12 +20,13 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "onnx"))
 
 from onnx_models import one_node  # noqa: E402
 from test_onnx_detector import IMAGE, lively  # noqa: E402
-from test_onnx_export import CASES, SMALL, Applied, X  # noqa: E402
+from test_onnx_export import CASES, SMALL, SMALL_SEGMENTERS, Applied, X  # noqa: E402
 
 from cnncore import Tensor, models, nn, vision  # noqa: E402
 from cnncore.inference.plan import leaves  # noqa: E402
 from cnncore.models.classification import VARIANTS  # noqa: E402
 from cnncore.models.detection import MaskRcnn, detector_to_proto  # noqa: E402
+from cnncore.models.segmentation import SEGMENTERS  # noqa: E402
 from cnncore.onnx import load, to_proto  # noqa: E402
 
 OPSET = 21
@@ -287,6 +288,30 @@ def test_exported_networks(name: str) -> None:
     (y,) = run(to_proto(model, x), {"input": x})
     expected = model(x).numpy()
     np.testing.assert_allclose(y, expected, rtol=1e-3, atol=1e-3 * np.abs(expected).max())
+
+
+# Full width, small pictures.
+WIDE = {name: {} for name in ("fcn_alexnet", "ternausnet11", "ternausnet16", "fpn_resnet50")}
+
+
+@pytest.mark.parametrize("name", [*SMALL_SEGMENTERS, *WIDE])
+def test_exported_segmenters(name: str) -> None:
+    nn.init.seed(0)
+    model = models.create(name, num_classes=3, **(SMALL_SEGMENTERS | WIDE)[name]).eval()
+    for module in model.modules():  # scores that begin at zero compare nothing
+        if isinstance(module, nn.Conv2d) and not module.weight.numpy().any():
+            nn.init.normal_(module.weight, std=0.1)
+    x = numbers(1, 3, 64, 96)
+    outputs = run(to_proto(model, x), {"input": x})
+    expected = [t.numpy() for t in leaves(model(x), Tensor)]
+    for y, z in zip(outputs, expected, strict=True):
+        assert np.abs(z).max() > 0
+        np.testing.assert_allclose(y, z, rtol=1e-3, atol=1e-3 * np.abs(z).max())
+
+
+def test_every_segmenter_is_compared() -> None:
+    others = {"fcn_resnet101", "deeplabv3_resnet101"}  # deeper, otherwise the same
+    assert {*SMALL_SEGMENTERS, *WIDE} | others == set(SEGMENTERS)
 
 
 def test_the_list_of_small_networks_is_up_to_date() -> None:

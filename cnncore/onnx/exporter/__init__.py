@@ -90,7 +90,7 @@ def _traced(
     input_names: Sequence[str] | None,
     output_names: Sequence[str] | None,
 ) -> Any:
-    plan = trace(model, examples)
+    plan = trace(model, examples, switches=True)
     b = Builder(model)
     inputs = _names("input", plan.inputs, input_names)
     outputs = _names("output", plan.outputs(), output_names)

@@ -19,6 +19,7 @@ def write_plan(b: Builder, plan: Plan, inputs: Sequence[str]) -> list[str]:
     """Emit every node of a plan whose inputs have these names; the names of its results."""
     for name, value in zip(inputs, plan.inputs, strict=True):
         b.define(value, name)
+    b.read |= {id(x) for node in plan.nodes for x in node.inputs}
     for node in plan.nodes:
         b.layer = node.layers[0]
         names = [b.name_of(x) for x in node.inputs]

@@ -33,6 +33,8 @@ class Builder:
         self.nodes: list[Any] = []
         self.weights: dict[str, Array] = {}
         self.names: dict[int, str] = {}  # id of a value -> name
+        self.read: set[int] = set()  # ids of the values that some node reads
+        self.pooled: dict[str, tuple[str, tuple[int, ...]]] = {}  # switches -> what was pooled
         self.layer = ""
         self._known: list[Value] = []  # keeps those ids unique
         self._used: set[str] = set()

@@ -65,7 +65,34 @@ def _matmul(b: Builder, op: Any, x: list[str], node: Node) -> str:
 @writes("MaxPool2d")
 def _max_pool(b: Builder, op: Any, x: list[str], node: Node) -> str:
     ceil = op.output_size != op.window.output_size(shape_of(node)[2:])
-    return b.node("MaxPool", *x, ceil_mode=int(ceil), **_window_attributes(op.window))
+    attributes = {"ceil_mode": int(ceil), **_window_attributes(op.window)}
+    if id(node.others[0]) not in b.read:
+        return b.node("MaxPool", *x, **attributes)
+    y, switches = b.results("MaxPool", 2, *x, **attributes)
+    b.define(node.others[0], switches)
+    b.pooled[switches] = (x[0], shape_of(node))
+    return y
+
+
+@writes("MaxUnpool2d")
+def _max_unpool(b: Builder, op: Any, x: list[str], node: Node) -> str:
+    """Values added at the places that the switches name, flat in all that was pooled.
+
+    ONNX's MaxUnpool would keep one of several values for a place, and the sizes that it takes other
+    than the window's are understood differently by runtimes.
+    """
+    if len(x) < 2 or x[1] not in b.pooled:
+        raise b.refuse("max unpooling by switches that are not those of a max pooling")
+    source, shape = b.pooled[x[1]]
+    if node.output.shape != shape:
+        raise b.refuse(f"max unpooling into {node.output.shape} of a pooling of {shape}")
+    zero = b.onnx.numpy_helper.from_array(np.zeros(1, node.output.dtype))
+    sizes = b.node("Shape", source)
+    count = b.node("ReduceProd", sizes, keepdims=1)
+    empty = b.node("ConstantOfShape", count, value=zero)
+    values, places = (b.node("Reshape", name, b.ints(-1)) for name in x)
+    filled = b.node("ScatterElements", empty, places, values, reduction="add")
+    return b.node("Reshape", filled, sizes)
 
 
 @writes("AvgPool2d")
