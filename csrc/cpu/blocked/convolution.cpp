@@ -1,12 +1,14 @@
 #include "cpu/blocked/convolution.h"
 
 #include <algorithm>
+#include <cstring>
 #include <vector>
 
 #include "cnncore/check.h"
 #include "cpu/blocked/bands.h"
 #include "cpu/blocked/job.h"
 #include "cpu/conv/panels.h"
+#include "cpu/conv/select.h"
 #include "cpu/gemm.h"
 #include "cpu/isa/blocked.h"
 
@@ -49,6 +51,16 @@ BlockedConvolution<T>::BlockedConvolution(const ConvShape& shape, bool transpose
   CNNCORE_REQUIRE(serves(shape, transposed, planar_source), "groups",
                   "one group, groups of whole blocks, or as many as channels", shape.groups);
   depthwise_ = s_.groups > 1 && s_.group_channels() == 1 && s_.group_outputs() == 1;
+  if (!depthwise_) {
+    const auto direction = transposed ? ConvDirection::input : ConvDirection::output;
+    const char* const name = select_algorithm<T>("auto", s_, direction).name;
+    if (std::strncmp(name, "winograd", 8) == 0) {
+      const index_t m = std::strcmp(name, "winograd_4x4") == 0 ? 4 : 2;
+      winograd_ =
+          std::make_unique<Winograd<T>>(s_, direction, m, weight, bias, Winograd<T>::Weights::keep);
+      return;
+    }
+  }
   const index_t results = transposed ? s_.channels : s_.outputs, B = block_lanes<T>();
   bias_.reset(new Scratch<T>(round_up(results, 2 * B) * max_of(1, depthwise_ ? 1 : s_.groups)));
   std::fill_n(bias_->data(), round_up(results, 2 * B), T(0));
@@ -80,6 +92,11 @@ BlockedShape BlockedConvolution<T>::target() const {
 }
 
 template <class T>
+std::size_t BlockedConvolution<T>::bytes() const {
+  return winograd_ != nullptr ? winograd_->bytes() : packed_->bytes() + bias_->bytes();
+}
+
+template <class T>
 void BlockedConvolution<T>::run(const T* from, const Finish<T>& finish, T* to) const {
   const index_t B = block_lanes<T>();
   if (depthwise_) {
@@ -87,6 +104,11 @@ void BlockedConvolution<T>::run(const T* from, const Finish<T>& finish, T* to) c
     return;
   }
   const BlockedShape in = source(), out = target();
+  if (winograd_ != nullptr) {
+    winograd_->run({from, in.channels, in.height, in.width, planar_ ? 1 : B}, finish,
+                   {to, out.channels, out.height, out.width, B});
+    return;
+  }
   const index_t pixel = planar_ ? 1 : B, group_in = in.channels / s_.groups;
   const index_t group_out = out.channels / s_.groups;
   BlockedJob<T> job{};

@@ -4,12 +4,13 @@
 #include <memory>
 
 #include "cpu/blocked/layout.h"
-#include "cpu/conv/kept.h"
+#include "cpu/conv/winograd.h"
 
 namespace cnncore {
 
 // A convolution of one shape, or its transpose, with weights packed once. The source is blocked, or
-// (for the first layer) planar; the result is blocked.
+// (for the first layer) planar; the result is blocked. Winograd's transforms where "auto" would
+// take them (conv/select.h), the micro-kernel on the pixels as they are (job.h) elsewhere.
 template <class T>
 class BlockedConvolution {
  public:
@@ -27,12 +28,13 @@ class BlockedConvolution {
   BlockedShape source() const;
   BlockedShape target() const;
   bool planar_source() const { return planar_; }
-  std::size_t bytes() const { return packed_->bytes(); }
+  std::size_t bytes() const;
 
  private:
   ConvShape s_;
   bool transposed_, planar_, depthwise_;
-  std::unique_ptr<Scratch<T>> packed_, bias_;
+  std::unique_ptr<Winograd<T>> winograd_;
+  std::unique_ptr<Scratch<T>> packed_, bias_;  // where it is not Winograd's
 };
 
 }  // namespace cnncore
