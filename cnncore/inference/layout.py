@@ -51,6 +51,66 @@ def assign(plan: Plan) -> int:
     return count
 
 
+def join_inverted(plan: Plan) -> int:
+    """1×1, depthwise and 1×1 convolutions that follow each other become one step."""
+    count = 0
+    for first in list(plan.nodes):
+        expand = _pointwise(first)
+        middle = plan.only_user(first.output)
+        if expand is None or len(first.inputs) > 1 or middle is None:
+            continue
+        filter = _depthwise(middle)
+        if filter is None:
+            continue
+        last = plan.only_user(middle.output)
+        project = None if last is None or last.inputs[0] is not middle.output else _pointwise(last)
+        dtype, shape, expanded = first.output.dtype, first.inputs[0].shape, first.output.shape[1]
+
+        def pays(
+            outputs: int, shape: Any = shape, expanded: int = expanded,
+            window: Window2d = filter.window, dtype: Any = dtype,
+        ) -> bool:  # fmt: skip
+            return blocked.inverted_pays(shape, expanded, outputs, window, dtype)
+
+        if last is not None and project is not None and pays(project.weight.shape[0]):
+            joined = [first, middle, last]
+        elif pays(0):
+            joined, project = [first, middle], None
+        else:
+            continue
+        _join(plan, joined, BlockedInverted(expand, filter, project))
+        count += 1
+    return count
+
+
+def _join(plan: Plan, joined: list[Node], work: Blocked) -> None:
+    node = joined[-1]
+    node.inputs = joined[0].inputs + node.inputs[1:]
+    node.work = work
+    node.parts = [part for one in joined for part in one.parts]
+    node.layers = [layer for one in joined for layer in one.layers]
+    plan.nodes = [other for other in plan.nodes if other not in joined[:-1]]
+
+
+def _pointwise(node: Node) -> Convolution | None:
+    """The 1×1 convolution that a node is on blocked arrays."""
+    if not isinstance(node.work, BlockedConvolution) or node.work.planar:
+        return None
+    work = node.work.work
+    plain = work.size is None and work.groups == 1 and work.window == Window2d((1, 1))
+    return work if plain else None
+
+
+def _depthwise(node: Node) -> Convolution | None:
+    """The depthwise convolution that a node is on blocked arrays, without a residual."""
+    if not isinstance(node.work, BlockedConvolution) or len(node.inputs) > 1:
+        return None
+    work = node.work.work
+    channels = node.output.shape[1]
+    one = work.groups == channels == node.inputs[0].shape[1] and work.size is None
+    return work if one and channels > 1 else None
+
+
 class _Layout:
     """The new list of nodes, and the other form of every value that needed one."""
 
@@ -186,6 +246,27 @@ class BlockedConvolution:
             return layer.run, layer.nbytes
         if self.planar:  # the caller's array, or a view
             return (lambda x, out: layer.run(np.ascontiguousarray(x), None, out)), layer.nbytes
+        return (lambda x, out: layer.run(x, None, out)), layer.nbytes
+
+
+@dataclass
+class BlockedInverted:
+    """``project(filter(expand(x)))``, the convolutions of an inverted residual block."""
+
+    expand: Convolution
+    filter: Convolution
+    project: Convolution | None
+
+    def prepare(self, node: Node) -> tuple[Run, int]:
+        """See ``plan.Blocked``."""
+        stages = [
+            None if work is None else (work.weight, work.bias, work.activation.kind,
+                                       work.activation.params)
+            for work in (self.expand, self.filter, self.project)
+        ]  # fmt: skip
+        layer = blocked.inverted(node.inputs[0].shape, self.filter.window, stages)
+        if len(node.inputs) > 1:
+            return layer.run, layer.nbytes
         return (lambda x, out: layer.run(x, None, out)), layer.nbytes
 
 

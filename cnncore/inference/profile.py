@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from cnncore.inference.layout import BlockedInverted
 from cnncore.inference.plan import Convolution, Node
 from cnncore.inference.report import StepReport
 
@@ -51,11 +52,18 @@ class Profile:
 
 
 def multiply_adds(node: Node) -> int:
-    """Of a convolution: outputs times weights of each; of anything else 0."""
-    work = getattr(node.work, "work", node.work)
-    if not isinstance(work, Convolution):
+    """Of a step's convolutions; 0 where there are none."""
+    if isinstance(node.work, BlockedInverted):
+        work = node.work
+        source = math.prod(node.inputs[0].shape[2:])
+        target = math.prod(node.output.shape[2:])
+        total = source * work.expand.weight.size + target * work.filter.weight.size
+        total += 0 if work.project is None else target * work.project.weight.size
+        return int(node.output.shape[0] * total)
+    convolution = getattr(node.work, "work", node.work)
+    if not isinstance(convolution, Convolution):
         return 0
     # Every output pixel of a convolution, every input pixel of a transposed one, meets all taps.
-    pixels = node.inputs[0] if work.size is not None else node.output
+    pixels = node.inputs[0] if convolution.size is not None else node.output
     images, _, *plane = pixels.shape
-    return int(images * math.prod(plane) * math.prod(work.weight.shape))
+    return int(images * math.prod(plane) * convolution.weight.size)

@@ -54,6 +54,34 @@ def convolution(
     )
 
 
+Stage = tuple[Array, Array | None, str, Sequence[float]]
+"""Weight, bias, activation and its parameters of one layer of an inverted residual block."""
+
+
+def inverted_pays(
+    shape: tuple[int, ...], expanded: int, outputs: int, window: Window2d, dtype: Any
+) -> bool:
+    """Whether ``inverted`` is expected to beat its layers; x ``(N, C, H, W)``, outputs 0: none."""
+    like = np.empty(0, dtype)
+    settings = (shape, expanded, outputs, window.flat(), like)
+    return bool(native._call(native._native.blocked_inverted_pays, *settings))
+
+
+def inverted(shape: tuple[int, ...], window: Window2d, stages: Sequence[Stage | None]) -> Any:
+    """1×1, depthwise and (None: without) 1×1 in one: ``run(x, residual, out)``, ``nbytes``."""
+
+    def ready(stage: Stage | None) -> tuple[Any, ...] | None:
+        if stage is None:
+            return None
+        weight, bias, activation, params = stage
+        activating = native._activating(activation, params) if activation else (-1, 0.0, 0.0)
+        return native._ready(weight), bias if bias is None else native._ready(bias), activating
+
+    return native._call(
+        native._native.BlockedInverted, shape, window.flat(), *(ready(stage) for stage in stages)
+    )
+
+
 def to_blocked(x: Array, out: Array) -> None:
     """``(N, C, H, W)`` in blocks."""
     native._call(native._native.to_blocked, native._ready(x), out)

@@ -215,6 +215,8 @@ def prepare_convolution(
     params: Sequence[float],
 ) -> Any:
     """See ``prepared.prepare``: an object with ``run(x, residual, out)`` and ``nbytes``."""
+    # With weights packed for good a product of matrices has nothing that "auto" could save.
+    product = groups == 1 and window.kernel == (1, 1)
     return _call(
         _native.PreparedConvolution,
         _ready(weight),
@@ -224,6 +226,7 @@ def prepare_convolution(
         window.flat(),
         groups,
         _activating(activation, params) if activation else (-1, 0.0, 0.0),
+        "implicit_gemm" if product else "auto",
     )
 
 

@@ -7,6 +7,7 @@
 #include "bindings/bindings.h"
 #include "bindings/conv_arguments.h"
 #include "cpu/blocked/convolution.h"
+#include "cpu/blocked/inverted.h"
 #include "cpu/blocked/layers.h"
 
 namespace cnncore {
@@ -105,6 +106,77 @@ class Convolution {
       convolution_;
 };
 
+// x (N, C, H, W), E channels in the middle, O at the end or 0.
+InvertedShape make_inverted(const Shape4& shape, index_t expanded, index_t outputs,
+                            const FlatWindow& flat) {
+  require_size("shape", shape[1], 1);
+  require_size("outputs", outputs, 0);
+  const ConvShape filter = make_shape(shape[0], expanded, shape[2], shape[3], expanded,
+                                      max_of(1, expanded), make_window(flat));
+  checked_product(expanded, shape[1] + outputs);
+  return {shape[1], filter, outputs};
+}
+
+class Inverted {
+ public:
+  // A stage: weight, bias or None, activating. The last one may be None.
+  using Stage = std::tuple<py::array, py::object, Activating>;
+
+  Inverted(const Shape4& shape, const FlatWindow& flat, const Stage& expand, const Stage& filter,
+           const std::optional<Stage>& project)
+      : expand_(std::get<2>(expand)), filter_(std::get<2>(filter)) {
+    if (project) project_ = std::get<2>(*project);
+    by_dtype(std::get<0>(expand), "expand", [&](auto zero) {
+      using T = decltype(zero);
+      const index_t expanded = std::get<0>(expand).shape(0);
+      const index_t outputs = project ? std::get<0>(*project).shape(0) : 0;
+      const InvertedShape s = make_inverted(shape, expanded, outputs, flat);
+      const Part<T> one(expand, s.expand()), two(filter, s.filter);
+      const Part<T> three = project ? Part<T>(*project, s.project()) : Part<T>{};
+      layer_ = std::make_unique<BlockedInverted<T>>(s, one.weight, one.bias, two.weight, two.bias,
+                                                    three.weight, three.bias);
+    });
+  }
+
+  void run(const py::array& x, const py::object& residual, py::array& out) const {
+    std::visit(
+        [&](const auto& layer) {
+          using T = typename std::decay_t<decltype(*layer)>::Element;
+          const T* const from = source<T>(x, "x", layer->source());
+          T* const to = target<T>(out, layer->target());
+          const Finish<T> h =
+              make_finish<T>(residual, project_, expected_shape<T>(layer->target(), false));
+          const Finish<T> f = make_finish<T>(py::none(), expand_, {}),
+                          g = make_finish<T>(py::none(), filter_, {});
+          without_gil([&] { layer->run(from, f, g, h, to); });
+        },
+        layer_);
+  }
+
+  std::size_t bytes() const {
+    return std::visit([](const auto& layer) { return layer->bytes(); }, layer_);
+  }
+
+ private:
+  template <class T>
+  struct Part {
+    Part() = default;
+    Part(const Stage& stage, const ConvShape& shape) {
+      const auto view = input<T>(std::get<0>(stage), "weight", 4);
+      check_weight(view, shape);
+      weight = view.data;
+      bias = optional_bias<T>(std::get<1>(stage), shape.outputs);
+      make_finish<T>(py::none(), std::get<2>(stage), {});
+    }
+    const T* weight = nullptr;
+    const T* bias = nullptr;
+  };
+
+  Activating expand_, filter_, project_{kNoActivation, 0.0, 0.0};
+  std::variant<std::unique_ptr<BlockedInverted<float>>, std::unique_ptr<BlockedInverted<double>>>
+      layer_;
+};
+
 bool serves(const Shape4& shape, index_t outputs, index_t groups, bool transposed, bool planar) {
   ConvShape s{shape[0], shape[1], shape[2], shape[3], outputs, groups, {}};
   if (transposed) std::swap(s.channels, s.outputs);
@@ -199,6 +271,19 @@ void bind_blocked(py::module_& module) {
            py::arg("groups"), py::arg("activating"), py::arg("planar"))
       .def("run", &Convolution::run, py::arg("x"), py::arg("residual"), py::arg("out"))
       .def_property_readonly("nbytes", &Convolution::bytes);
+  py::class_<Inverted>(module, "BlockedInverted")
+      .def(py::init<const Shape4&, const FlatWindow&, const Inverted::Stage&,
+                    const Inverted::Stage&, const std::optional<Inverted::Stage>&>(),
+           py::arg("shape"), py::arg("window"), py::arg("expand"), py::arg("filter"),
+           py::arg("project"))
+      .def("run", &Inverted::run, py::arg("x"), py::arg("residual"), py::arg("out"))
+      .def_property_readonly("nbytes", &Inverted::bytes);
+  module.def("blocked_inverted_pays", [](const Shape4& shape, index_t expanded, index_t outputs,
+                                         const FlatWindow& window, const py::array& like) {
+    return by_dtype(like, "x", [&](auto zero) {
+      return BlockedInverted<decltype(zero)>::pays(make_inverted(shape, expanded, outputs, window));
+    });
+  });
   module.def("blocked_serves", &serves);
   module.def("block_lanes", [](const py::array& like) {
     return by_dtype(like, "x", [](auto zero) { return block_lanes<decltype(zero)>(); });

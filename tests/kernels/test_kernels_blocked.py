@@ -146,6 +146,44 @@ def test_convolutions(case: Any, dtype: Any, transposed: bool) -> None:
                 close(planes(y, target[1]), wanted)
 
 
+INVERTED = [  # N, C, H, W, E, O, kernel, stride, padding, dilation
+    (2, 5, 9, 11, 40, 7, 3, 1, 1, 1),
+    (1, 24, 60, 96, 70, 24, 3, 1, 1, 1),
+    (3, 3, 21, 50, 33, 0, 5, 2, 2, 1),
+    (1, 16, 33, 130, 96, 20, 3, 2, 1, 1),
+    (2, 17, 12, 13, 20, 35, (3, 2), (1, 2), ((0, 1), (2, 0)), (2, 1)),
+    (1, 4, 70, 200, 100, 4, 3, 1, 1, 1),
+    (8, 6, 7, 7, 80, 40, 3, 1, 1, 1),
+    (1, 4, 3, 2, 5, 0, 1, 1, 0, 1),
+    (0, 4, 5, 5, 8, 4, 3, 1, 1, 1),
+]
+
+
+@pytest.mark.parametrize("case", INVERTED)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("kind", ["relu6", "silu"])
+def test_inverted_residuals(case: Any, dtype: Any, kind: str) -> None:
+    """One step and the three convolutions it stands for."""
+    n, c, h, w, e, o, *settings = case
+    window = Window2d.make(*settings)
+    x = numbers(n, c, h, w, dtype=dtype)
+    weights = [numbers(e, c, 1, 1), numbers(e, 1, *window.kernel), numbers(o, e, 1, 1)]
+    weights = [(a / np.sqrt(max(1, a[:1].size))).astype(dtype) for a in weights]
+    biases = [numbers(e, dtype=dtype), None, numbers(o, dtype=dtype)]
+    point = Window2d((1, 1))
+    middle = array.pointwise(array.conv2d(x, weights[0], biases[0], point), kind)
+    middle = array.pointwise(array.conv2d(middle, weights[1], biases[1], window, e), kind)
+    wanted = array.conv2d(middle, weights[2], biases[2], point) if o else middle
+    last = (weights[2], biases[2], "", ())
+    stages = [*((weights[i], biases[i], kind, ()) for i in (0, 1)), last if o else None]
+    layer = kernels.inverted(x.shape, window, stages)
+    residual = numbers(*wanted.shape, dtype=dtype)
+    for r in (None, residual) if o else (None,):
+        y = memory(wanted.shape, dtype)
+        layer.run(blocked(x), None if r is None else blocked(r), y)
+        close(planes(y, wanted.shape[1]), wanted if r is None else wanted + r)
+
+
 def test_no_number_of_threads_changes_a_bit() -> None:
     x, weight = numbers(2, 70, 30, 31), numbers(90, 70, 3, 3)
     window = Window2d.make(3, 1, 1)
