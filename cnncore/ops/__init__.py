@@ -69,7 +69,14 @@ from cnncore.ops.loss import (
     sigmoid_focal_loss,
     smooth_l1_loss,
 )
-from cnncore.ops.loss_segmentation import dice_loss, jaccard_loss, lovasz_hinge, lovasz_softmax
+from cnncore.ops.loss_segmentation import (
+    bce_dice_loss,
+    bce_jaccard_loss,
+    dice_loss,
+    jaccard_loss,
+    lovasz_hinge,
+    lovasz_softmax,
+)
 from cnncore.ops.norm import (
     batch_norm,
     group_norm,
@@ -109,16 +116,17 @@ OPERATORS.update({op.__name__: op for op in _METHODS})
 
 __all__ = [
     "LinearMap", "abs", "adaptive_avg_pool2d", "adaptive_max_pool2d", "add", "amax", "amin",
-    "avg_pool2d", "batch_norm", "binary_cross_entropy", "binary_cross_entropy_with_logits", "cat",
-    "celu", "chunk", "clamp", "col2im", "conv2d", "conv_transpose2d", "cos", "crop_and_resize",
-    "cross_entropy", "dice_loss", "div", "dropout", "elu", "eq", "exp", "expand", "flatten", "flip",
-    "fold", "ge", "gelu", "getitem", "group_norm", "gt", "hardsigmoid", "hardswish", "hardtanh",
-    "im2col", "instance_norm", "interpolate", "jaccard_loss", "l1_loss", "layer_norm", "le",
-    "leaky_relu", "linear", "local_response_norm", "log", "log_sigmoid", "log_softmax", "logsumexp",
-    "lovasz_hinge", "lovasz_softmax", "lt", "manual_seed", "matmul", "max_pool2d", "max_unpool2d",
-    "maximum", "mean", "minimum", "mish", "mse_loss", "mul", "neg", "nll_loss", "pad", "permute",
-    "pow", "prelu", "ps_roi_align", "ps_roi_pool", "relu", "relu6", "reshape", "roi_align",
-    "roi_pool", "selu", "sigmoid", "sigmoid_focal_loss", "silu", "sin", "smooth_l1_loss", "softmax",
-    "softplus", "softsign", "split", "sqrt", "squeeze", "stack", "std", "sub", "sum", "tanh", "to",
-    "transpose", "unfold", "unpool_bed_of_nails", "unpool_nearest", "unsqueeze", "var", "where",
+    "avg_pool2d", "batch_norm", "bce_dice_loss", "bce_jaccard_loss", "binary_cross_entropy",
+    "binary_cross_entropy_with_logits", "cat", "celu", "chunk", "clamp", "col2im", "conv2d",
+    "conv_transpose2d", "cos", "crop_and_resize", "cross_entropy", "dice_loss", "div", "dropout",
+    "elu", "eq", "exp", "expand", "flatten", "flip", "fold", "ge", "gelu", "getitem", "group_norm",
+    "gt", "hardsigmoid", "hardswish", "hardtanh", "im2col", "instance_norm", "interpolate",
+    "jaccard_loss", "l1_loss", "layer_norm", "le", "leaky_relu", "linear", "local_response_norm",
+    "log", "log_sigmoid", "log_softmax", "logsumexp", "lovasz_hinge", "lovasz_softmax", "lt",
+    "manual_seed", "matmul", "max_pool2d", "max_unpool2d", "maximum", "mean", "minimum", "mish",
+    "mse_loss", "mul", "neg", "nll_loss", "pad", "permute", "pow", "prelu", "ps_roi_align",
+    "ps_roi_pool", "relu", "relu6", "reshape", "roi_align", "roi_pool", "selu", "sigmoid",
+    "sigmoid_focal_loss", "silu", "sin", "smooth_l1_loss", "softmax", "softplus", "softsign",
+    "split", "sqrt", "squeeze", "stack", "std", "sub", "sum", "tanh", "to", "transpose", "unfold",
+    "unpool_bed_of_nails", "unpool_nearest", "unsqueeze", "var", "where",
 ]  # fmt: skip

@@ -20,9 +20,9 @@ from cnncore.errors import ArgumentError, ShapeError
 from cnncore.kernels.dispatch import array_module
 from cnncore.ops.activation import relu
 from cnncore.ops.arguments import as_array, as_tensor, float_tensor
-from cnncore.ops.elementwise import abs, add, div, mul, sub
-from cnncore.ops.loss import class_target, reduced
-from cnncore.ops.reduce import sum
+from cnncore.ops.elementwise import abs, add, div, log, mul, sub
+from cnncore.ops.loss import binary_cross_entropy, class_target, reduced
+from cnncore.ops.reduce import mean, sum
 from cnncore.ops.shape import reshape, stack
 
 Array = Any
@@ -51,19 +51,26 @@ def _columns(x: Any, target: Any, ignore_index: int | None) -> tuple[Tensor, Arr
 
 
 def _overlap(
-    x: Any, target: Any, smooth: float, reduction: str, ignore_index: int | None, union: bool
+    x: Any,
+    target: Any,
+    smooth: float,
+    ignore_index: int | None,
+    union: bool = False,
+    squared: bool = False,
 ) -> Tensor:
-    """1 − overlap per class: intersection over union, or twice it over the sum of the two."""
+    """The overlap of each class ``(K,)``: intersection over union, or twice it over the sum."""
     if not smooth >= 0:
         raise ArgumentError("smooth", "a number >= 0", smooth)
     p, truth, counts = _columns(x, target, ignore_index)
     truth = truth * counts
     shared = sum(mul(p, Tensor(truth)), (0, 2))
-    total = add(sum(mul(p, Tensor(counts)), (0, 2)), Tensor(truth.sum((0, 2))))
+    sizes = mul(p, p) if squared else p
+    true_sizes = truth * truth if squared else truth
+    total = add(sum(mul(sizes, Tensor(counts)), (0, 2)), Tensor(true_sizes.sum((0, 2))))
     top, bottom = (shared, sub(total, shared)) if union else (mul(shared, 2.0), total)
     # With smooth = 0 a class that neither side has agrees perfectly: 1 over 1, not 0 over 0.
     room = smooth or Tensor((bottom.data <= 0).astype(p.dtype))
-    return reduced(sub(1.0, div(add(top, room), add(bottom, room))), reduction)
+    return div(add(top, room), add(bottom, room))
 
 
 def dice_loss(
@@ -72,19 +79,23 @@ def dice_loss(
     smooth: float = 1.0,
     reduction: str = "mean",
     ignore_index: int | None = None,
+    squared: bool = False,
 ) -> Tensor:
     """``1 − (2·Σ p·t + smooth) / (Σ p + Σ t + smooth)`` per class, sums over images and pixels.
 
     Shapes: x ``(N, K, …)`` probabilities, target class indices ``(N, …)`` or values in [0, 1] with
     the shape of x; K = 1 is class 1 against class 0.  ``reduction`` acts on the K values.
+    ``squared``: ``Σ p² + Σ t²`` below, V-Net's form.
 
     >>> from cnncore import tensor
     >>> dice_loss(tensor([[[1.0, 0.0]]]), [[1, 0]]).item()
     0.0
 
-    Source: Milletari, Navab & Ahmadi, "V-Net", 2016, section 3 (there with squares below).
+    Source: Milletari, Navab & Ahmadi, "V-Net", 2016, section 3 (with squares); Drozdzal et al.,
+    "The importance of skip connections in biomedical image segmentation", 2016, equation 2.
     """
-    return _overlap(x, target, smooth, reduction, ignore_index, union=False)
+    overlap = _overlap(x, target, smooth, ignore_index, squared=squared)
+    return reduced(sub(1.0, overlap), reduction)
 
 
 def jaccard_loss(
@@ -104,7 +115,46 @@ def jaccard_loss(
 
     Source: Rahman & Wang, "Optimizing intersection-over-union in deep neural networks", 2016.
     """
-    return _overlap(x, target, smooth, reduction, ignore_index, union=True)
+    return reduced(sub(1.0, _overlap(x, target, smooth, ignore_index, union=True)), reduction)
+
+
+def bce_dice_loss(x: Any, target: Any, smooth: float = 1.0) -> Tensor:
+    """``BCE − ln(D)``: mean binary cross-entropy and the logarithm of the soft Dice coefficient.
+
+    ``BCE = −mean(t·ln p + (1 − t)·ln(1 − p))`` over all values and
+    ``D = (2·Σ p·t + smooth) / (Σ p + Σ t + smooth)`` per class, whose logarithms are averaged.
+    Shapes: x ``(N, K, …)`` probabilities, target of the shape of x with values in [0, 1].
+    ``smooth = 0`` gives infinity where nothing overlaps.
+
+    >>> from cnncore import tensor
+    >>> p, t = tensor([[[0.9, 0.2, 0.7, 0.4]]]), np.array([[[1.0, 0.0, 1.0, 1.0]]], np.float32)
+    >>> round(bce_dice_loss(p, t, smooth=0.0).item(), 5)
+    0.66273
+    """
+    return _bce_overlap(x, target, smooth, union=False)
+
+
+def bce_jaccard_loss(x: Any, target: Any, smooth: float = 1.0) -> Tensor:
+    """``BCE − ln(J)`` with the soft Jaccard index ``J = Σ p·t / (Σ p + Σ t − Σ p·t)`` per class.
+
+    Arguments and averaging as for ``bce_dice_loss``.
+
+    >>> from cnncore import tensor
+    >>> p, t = tensor([[[0.9, 0.2, 0.7, 0.4]]]), np.array([[[1.0, 0.0, 1.0, 1.0]]], np.float32)
+    >>> round(bce_jaccard_loss(p, t, smooth=0.0).item(), 5)
+    0.87037
+
+    Source: Iglovikov & Shvets, "TernausNet", 2018, equation 5.  There J is the mean over pixels of
+    ``p·t / (p + t − p·t)``, another number; here it is the index of whole maps, which a metric
+    would measure.
+    """
+    return _bce_overlap(x, target, smooth, union=True)
+
+
+def _bce_overlap(x: Any, target: Any, smooth: float, union: bool) -> Tensor:
+    x = float_tensor("x", x)
+    overlap = _overlap(x, target, smooth, None, union)
+    return sub(binary_cross_entropy(x, target), mean(log(overlap)))
 
 
 # --- Lovász ---------------------------------------------------------------------------------------

@@ -82,6 +82,8 @@ CASES: dict[str, tuple[tuple[int, ...], Callable[[Tensor], Any]]] = {
     ),
     "dice_loss": (PLANES, lambda x: ops.dice_loss(ops.softmax(x, 1), LABELS)),
     "jaccard_loss": (PLANES, lambda x: ops.jaccard_loss(ops.softmax(x, 1), LABELS)),
+    "bce_dice_loss": (PLANES, lambda x: ops.bce_dice_loss(ops.sigmoid(x), np.zeros(PLANES))),
+    "bce_jaccard_loss": (PLANES, lambda x: ops.bce_jaccard_loss(ops.sigmoid(x), np.zeros(PLANES))),
     "lovasz_softmax": (PLANES, lambda x: ops.lovasz_softmax(ops.softmax(x, 1), LABELS)),
     "lovasz_hinge": ((0, 6, 6), lambda x: ops.lovasz_hinge(x, LABELS)),
     **{

@@ -227,6 +227,47 @@ def test_overlap_losses(smooth):
         gradgradcheck(lambda x: op(x, MAP, smooth, ignore_index=255), PROBS)  # noqa: B023
 
 
+def test_published_values_of_the_losses_for_masks():
+    # computed once with the formulas as their papers write them
+    p, t = np.array([[[0.9, 0.2, 0.7, 0.4]]]), np.array([[[1.0, 0.0, 1.0, 1.0]]])
+    assert ops.binary_cross_entropy(p, t).item() == pytest.approx(0.4003674, abs=1e-7)
+    assert 1 - ops.dice_loss(p, t, smooth=0.0).item() == pytest.approx(0.7692308, abs=1e-7)
+    squared = ops.dice_loss(p, t, smooth=0.0, squared=True).item()
+    assert 1 - squared == pytest.approx(0.8888889, abs=1e-6)
+    assert 1 - ops.jaccard_loss(p, t, smooth=0.0).item() == pytest.approx(0.625, abs=1e-12)
+    assert ops.bce_dice_loss(p, t, smooth=0.0).item() == pytest.approx(0.6627317, abs=1e-7)
+    assert ops.bce_jaccard_loss(p, t, smooth=0.0).item() == pytest.approx(0.8703711, abs=1e-7)
+    x, y = np.array([[2.0, -1.0, 0.5, -2.0]]), np.array([[1, 0, 0, 1]])
+    assert ops.lovasz_hinge(x, y).item() == pytest.approx(1.75)
+
+
+@pytest.mark.parametrize("op", [ops.bce_dice_loss, ops.bce_jaccard_loss])
+@pytest.mark.parametrize("smooth", [0.0, 1.0])
+def test_cross_entropy_with_the_logarithm_of_an_overlap(op, smooth):
+    p, t = RNG.uniform(0.05, 0.95, (2, 3, 4)), RNG.integers(0, 2, (2, 3, 4)).astype(float)
+    t[0] = 1.0  # every class occurs
+    entropy = -np.mean(t * np.log(p) + (1 - t) * np.log(1 - p))
+    both, total = (p * t).sum((0, 2)), (p + t).sum((0, 2))
+    overlap = (
+        (2 * both + smooth) / (total + smooth)
+        if op is ops.bce_dice_loss
+        else (both + smooth) / (total - both + smooth)
+    )
+    assert op(p, t, smooth).item() == pytest.approx(entropy - np.log(overlap).mean(), rel=1e-12)
+    gradcheck(lambda x: op(x, t, smooth), p)
+    gradgradcheck(lambda x: op(x, t, smooth), p)
+
+
+def test_squared_dice_has_its_gradient():
+    p, t = RNG.uniform(0.05, 0.95, (2, 3, 4)), RNG.integers(0, 3, (2, 4))
+    truth = np.moveaxis(np.eye(3)[t], 2, 1)
+    both = (p * truth).sum((0, 2))
+    wanted = 1 - 2 * both / ((p**2).sum((0, 2)) + (truth**2).sum((0, 2)))
+    got = ops.dice_loss(p, t, 0.0, "none", squared=True).numpy()
+    np.testing.assert_allclose(got, wanted, rtol=1e-12)
+    gradcheck(lambda x: ops.dice_loss(x, t, squared=True), p)
+
+
 def test_overlap_losses_of_one_channel_and_of_nothing():
     p = np.array([[[0.9, 0.1, 0.4]]])
     a = ops.dice_loss(p, np.array([[1, 0, 1]])).item()

@@ -654,6 +654,8 @@ WITHOUT_NAMESAKE = {
     "unpool_bed_of_nails": "Dumoulin & Visin",
     "dice_loss": "Milletari et al.",
     "jaccard_loss": "Rahman & Wang",
+    "bce_dice_loss": "a sum of two",
+    "bce_jaccard_loss": "Iglovikov & Shvets",
     "lovasz_softmax": "Berman et al.",
     "lovasz_hinge": "Berman et al.",
     "LinearMap": "not an op",
