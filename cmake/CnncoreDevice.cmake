@@ -12,6 +12,7 @@ set(CNNCORE_DEVICE_SOURCES
   csrc/cuda/pointwise.cu
   csrc/cuda/reduce.cu
   csrc/cuda/rows.cu
+  csrc/cuda/segments.cu
 )
 set(CNNCORE_DEVICE_BINDINGS
   csrc/cuda/bindings/boxes.cpp
@@ -20,6 +21,7 @@ set(CNNCORE_DEVICE_BINDINGS
   csrc/cuda/bindings/pointwise.cpp
   csrc/cuda/bindings/reduce.cpp
   csrc/cuda/bindings/rows.cpp
+  csrc/cuda/bindings/segments.cpp
   csrc/cuda/module.cpp
 )
 # Compiled without fused multiply-adds: overlaps of boxes are compared with thresholds.

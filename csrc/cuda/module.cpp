@@ -57,4 +57,5 @@ PYBIND11_MODULE(CNNCORE_CUDA_MODULE, module) {
   cnncore::cuda::bind_pointwise(module);
   cnncore::cuda::bind_reduce(module);
   cnncore::cuda::bind_rows(module);
+  cnncore::cuda::bind_segments(module);
 }

@@ -67,6 +67,9 @@ CASES = {
     "softmax columns": lambda: on_device("softmax", drawn(4, 30, 50), log=True),
     "box_iou": lambda: on_device("box_iou", boxes(40), boxes(33, 1)),
     "nms": lambda: on_device("nms", boxes(700), drawn(700), 0.3),
+    "put_add": lambda: on_device(
+        "put_add", drawn(900), np.random.default_rng(2).integers(0, 50, 900), (50,)
+    ),
     "sgd_update": lambda: updated(
         "sgd_update", drawn(999), drawn(999), drawn(999), lr=0.1, momentum=0.9
     ),

@@ -18,7 +18,7 @@ def ufunc(name: str, *arrays: Array) -> Array:
 def take(x: Array, key: Any) -> Array:
     """See ``contract.take``."""
     xp = array_module(x)
-    return native(xp.array(_indexed(x, key), order="C", copy=True))
+    return native(xp.array(indexed(x, key), order="C", copy=True))
 
 
 @quiet
@@ -27,17 +27,18 @@ def put_add(src: Array, key: Any, shape: tuple[int, ...]) -> Array:
     xp = array_module(src)
     src = native(src)
     out = xp.zeros(shape, src.dtype)
-    target = _indexed(out, key).shape
+    target = indexed(out, key).shape
     if target != src.shape:
         raise ShapeError("src", f"the shape of x[key], {target}", src.shape)
-    if _may_repeat(key):
+    if may_repeat(key):
         xp.add.at(out, key, src)
     else:
         out[key] += src
     return out
 
 
-def _indexed(x: Array, key: Any) -> Array:
+def indexed(x: Array, key: Any) -> Array:
+    """``x[key]``, a bad key named."""
     try:
         return x[key]
     except (IndexError, TypeError, ValueError) as error:
@@ -46,7 +47,7 @@ def _indexed(x: Array, key: Any) -> Array:
         ) from error
 
 
-def _may_repeat(key: Any) -> bool:
+def may_repeat(key: Any) -> bool:
     """Whether an index can name one element twice: only lists and integer arrays can."""
     parts = key if isinstance(key, tuple) else (key,)
     return any(

@@ -16,6 +16,7 @@ from cnncore.kernels.cuda.convolution import (
     im2col,
     matmul,
 )
+from cnncore.kernels.cuda.indexing import put_add
 from cnncore.kernels.cuda.optim import adam_update, sgd_update
 from cnncore.kernels.cuda.pointwise import pointwise
 from cnncore.kernels.cuda.reduce import reduce_max, reduce_sum, softmax
@@ -41,6 +42,7 @@ __all__ = [
     "matmul",
     "nms",
     "pointwise",
+    "put_add",
     "reduce_max",
     "reduce_sum",
     "row_linear",
