@@ -21,7 +21,7 @@ from kernel_support import (
 
 from cnncore import kernels
 
-ALGORITHMS = ("auto", "im2col", "implicit_gemm")
+ALGORITHMS = ("auto", "im2col", "implicit_gemm", "direct")
 
 # name: (N, C, O, groups, size, window)
 CASES = {

@@ -13,7 +13,7 @@ from cnncore.kernels import native
 
 pytestmark = pytest.mark.skipif(not native.AVAILABLE, reason=native.REASON)
 
-ALGORITHMS = ("auto", "im2col", "implicit_gemm")
+ALGORITHMS = ("auto", "im2col", "implicit_gemm", "direct")
 TOLERANCE = {np.float32: 3e-5, np.float64: 1e-12}
 
 
@@ -202,8 +202,11 @@ SPLIT = [
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("algorithm", ["auto", "direct"])
 @pytest.mark.parametrize("layer", SPLIT, ids=lambda s: f"{s[1]}x{s[4][0]}-{s[5].kernel[0]}")
-def test_any_number_of_threads_gives_the_same_bits(layer: tuple, dtype: type) -> None:
+def test_any_number_of_threads_gives_the_same_bits(
+    layer: tuple, algorithm: str, dtype: type
+) -> None:
     n, c, o, groups, size, window = layer
     case = Case(n, groups, c // groups, o // groups, size, window)
     x, weight, gy = arrays(case, dtype, 0)
@@ -213,8 +216,10 @@ def test_any_number_of_threads_gives_the_same_bits(layer: tuple, dtype: type) ->
             native.set_num_threads(threads)
             results.append(
                 [
-                    native.conv2d(x, weight, None, window, groups).tobytes(),
-                    native.conv_transpose2d(gy, weight, None, size, window, groups).tobytes(),
+                    native.conv2d(x, weight, None, window, groups, algorithm).tobytes(),
+                    native.conv_transpose2d(
+                        gy, weight, None, size, window, groups, algorithm
+                    ).tobytes(),
                     native.conv2d_weight(x, gy, window, groups).tobytes(),
                 ]
             )

@@ -60,6 +60,8 @@ const ConvAlgorithm<T>& im2col_algorithm();
 template <class T>
 const ConvAlgorithm<T>& implicit_gemm_algorithm();
 template <class T>
+const ConvAlgorithm<T>& direct_algorithm();
+template <class T>
 const ConvAlgorithm<T>& depthwise_algorithm();
 template <class T>
 const ConvAlgorithm<T>& winograd_2x2_algorithm();

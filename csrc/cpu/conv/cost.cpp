@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "cpu/conv/panels.h"
 #include "cpu/conv/winograd.h"
 
 namespace cnncore {
@@ -55,6 +56,30 @@ double implicit_gemm_steps(const ConvShape& s, ConvDirection direction, index_t 
   const double filters = of(s.weight_size()) / of(width);
   const double pixels = of(s.input_size() + s.output_size()) / of(width);
   return 1.05 * product_steps(s, direction, width) + 4 * filters + 4 * pixels;
+}
+
+// Whole vectors of pixels of a row (of a plane where the kernel is one pixel), and no output
+// channel more than there are; a transpose has the rows and the columns of each phase.
+double direct_steps(const ConvShape& s, ConvDirection direction, index_t width) {
+  if (direction == ConvDirection::weight) return 1.01 * implicit_gemm_steps(s, direction, width);
+  double row_taps = 0, column_vectors = 0, result_vectors = 0;
+  if (direction == ConvDirection::output) {
+    row_taps = of(s.oh() * s.window.h.kernel);
+    result_vectors = s.taps() == 1 ? of(ceil_div(s.oh() * s.ow(), width)) / of(s.oh())
+                                   : of(ceil_div(s.ow(), width));
+    column_vectors = of(s.window.w.kernel) * result_vectors;
+    result_vectors *= of(s.images * s.outputs * s.oh());
+  } else {
+    for (const Phase& h : phases_of(s.window.h, s.height)) row_taps += of(h.count * h.taps.taps());
+    for (const Phase& w : phases_of(s.window.w, s.width)) {
+      column_vectors += of(ceil_div(w.count, width) * w.taps.taps());
+      result_vectors += of(ceil_div(w.count, width));
+    }
+    result_vectors *= of(s.images * s.channels * s.height);
+  }
+  const double pairs = of(s.images * s.outputs * s.group_channels());
+  return 1.03 * pairs * row_taps * column_vectors + 4 * result_vectors +
+         4 * of(s.weight_size()) / of(width);
 }
 
 // A vector of results takes one load and one step a tap.

@@ -15,6 +15,7 @@ using ConvCost = double (*)(const ConvShape& shape, ConvDirection direction, ind
 
 double im2col_steps(const ConvShape& shape, ConvDirection direction, index_t width);
 double implicit_gemm_steps(const ConvShape& shape, ConvDirection direction, index_t width);
+double direct_steps(const ConvShape& shape, ConvDirection direction, index_t width);
 double depthwise_steps(const ConvShape& shape, ConvDirection direction, index_t width);
 double winograd_2x2_steps(const ConvShape& shape, ConvDirection direction, index_t width);
 double winograd_4x4_steps(const ConvShape& shape, ConvDirection direction, index_t width);

@@ -1,0 +1,282 @@
+// "direct": a convolution whose results are stored where they belong as they are computed.
+//
+// Arithmetic: the micro-kernel (plane_tile.h) holds up to 14 output channels x 2 vectors of
+// neighbouring pixels in registers and runs through the whole sum over (channel, kh, kw) at once;
+// every step is two loads of pixels and one broadcast weight a channel. Pixels come from the source
+// itself where no tap leaves it, else from a copy of a band of rows with zeros around it; for a
+// stride, the copy is split by column modulo the stride, so that the pixels of neighbouring results
+// lie side by side. Nothing is transposed: this pays where the sum is short (few channels, the
+// first layer, 1x1), while rows narrower than a vector waste lanes. There "implicit_gemm" is
+// better.
+//
+// A transpose with stride is one correlation for each phase; the phases of the columns are computed
+// into a small buffer and interleaved on the way to the result.
+//
+// Blocking: a task is a band of rows (of an image and a group) that half the second-level cache
+// holds; in it, blocks of output channels are outermost, since their weights fit the first level.
+#include "cpu/conv/direct.h"
+
+#include <algorithm>
+
+#include "cnncore/check.h"
+#include "cnncore/threads.h"
+#include "cpu/conv/correlate_weight.h"
+#include "cpu/conv/kept.h"
+#include "cpu/plane_tile.h"
+
+namespace cnncore {
+namespace {
+
+constexpr index_t kChunkWork = 500000;  // products worth handing to another thread
+
+template <class T>
+class DirectLayer final : public ConvLayer<T> {
+ public:
+  DirectLayer(const ConvShape& shape, ConvDirection direction, const T* weight, const T* bias)
+      : kernels_(plane_tile_kernels<T>()),
+        s_(shape),
+        forward_(direction == ConvDirection::output),
+        plan_(shape, direction, kernels_.rows, kernels_.pitch, kernels_.width, sizeof(T)),
+        packed_(checked_product(plan_.group_weights, plan_.groups)),
+        bias_(keep_bias(shape, direction, bias)) {
+    const index_t blocks = kernels_.blocks(plan_.outputs);
+    const index_t work = plan_.group_weights / max_of(1, blocks);
+    parallel_for(plan_.groups * blocks, grain_for(2 * work), [&](index_t begin, index_t end) {
+      for (index_t i = begin; i < end; ++i) pack_block(weight, i / blocks, i % blocks);
+    });
+  }
+
+  void run(const T* from, const Finish<T>& finish, T* to) const override {
+    if (plan_.images * plan_.outputs * plan_.target_height * plan_.target_width == 0) return;
+    std::vector<index_t> start{0};  // first task of each part
+    index_t work = 1;
+    for (const DirectPart& part : plan_.parts) {
+      start.push_back(start.back() + part.tasks(plan_.images, plan_.groups));
+      const index_t rows = part.pixels_in_bands() ? 1 : part.columns[0].count;
+      for (const DirectColumns& c : part.columns)
+        work = max_of(work, part.band * rows * c.depth * plan_.outputs / part.block_groups *
+                                static_cast<index_t>(part.columns.size()));
+    }
+    parallel_for(start.back(), max_of(1, kChunkWork / work), [&](index_t begin, index_t end) {
+      for (index_t task = begin; task < end; ++task) {
+        const auto part = std::upper_bound(start.begin(), start.end(), task) - start.begin() - 1;
+        Task(*this, plan_.parts[static_cast<std::size_t>(part)],
+             task - start[static_cast<std::size_t>(part)], from, to)
+            .run(finish);
+      }
+    });
+  }
+
+  std::size_t bytes() const override { return packed_.bytes() + bias_.bytes(); }
+
+ private:
+  // Weights of outputs first_row(block).. of a group: [sum][pitch] for every phase.
+  void pack_block(const T* weight, index_t group, index_t block) {
+    const index_t first = kernels_.first_row(block, plan_.outputs);
+    const index_t rows = kernels_.first_row(block + 1, plan_.outputs) - first;
+    const index_t taps = s_.taps(), width = s_.window.w.kernel, pitch = kernels_.pitch;
+    T* const to = packed_.data() + group * plan_.group_weights;
+    if (forward_) {
+      const index_t depth = plan_.channels * taps;
+      // Whole vectors of rows are transposed faster; those beyond `rows` are never used.
+      kernels_.pack(weight + (group * plan_.outputs + first) * depth, depth,
+                    min_of(pitch, plan_.outputs - first), depth, to + block * depth * pitch);
+      return;
+    }
+    for (const DirectPart& part : plan_.parts)
+      for (const DirectColumns& columns : part.columns) {
+        T* row = to + columns.weights + block * columns.depth * pitch;
+        for (index_t o = 0; o < plan_.channels; ++o) {
+          const T* const filters =
+              weight + ((group * plan_.channels + o) * plan_.outputs + first) * taps;
+          for (index_t kh : part.kernel)
+            for (index_t kw : columns.kernel) {
+              const T* const tap = filters + kh * width + kw;
+              for (index_t r = 0; r < rows; ++r) row[r] = tap[r * taps];
+              row += pitch;
+            }
+        }
+      }
+  }
+
+  // A band of rows of one image and group, some blocks of its output channels.
+  class Task {
+   public:
+    Task(const DirectLayer& layer, const DirectPart& part, index_t task, const T* from, T* to)
+        : layer_(layer), plan_(layer.plan_), part_(part), kernels_(layer.kernels_) {
+      block_group_ = task % part.block_groups;
+      task /= part.block_groups;
+      first_ = task % part.bands * part.band;
+      task /= part.bands;
+      group_ = task % plan_.groups;
+      image_ = task / plan_.groups;
+      source_ = from + task * plan_.channels * plan_.height * plan_.width;
+      result_ = to;
+      const index_t all = part.pixels_in_bands() ? part.count * part.columns[0].count : part.count;
+      count_ = min_of(part.band, all - first_);
+      runs_ = part.flat ? 1 : count_;
+      run_ = part.columns[0].count;
+      if (part.flat) run_ = part.in_place ? count_ : count_ * run_;
+    }
+
+    void run(const Finish<T>& finish) const {
+      if (count_ <= 0) return;
+      Scratch<T> local(part_.local_size);
+      const T* pixels = source_ + first_ * (part_.pixels_in_bands() ? 1 : part_.row_step);
+      if (!part_.in_place) {
+        copy(local.data());
+        pixels = local.data();
+      }
+      const index_t phases = static_cast<index_t>(part_.columns.size());
+      Scratch<T> apart(phases > 1 ? phases * kernels_.rows * run_ : 0);
+      const index_t blocks = kernels_.blocks(plan_.outputs);
+      const index_t last = blocks * (block_group_ + 1) / part_.block_groups;
+      for (index_t b = blocks * block_group_ / part_.block_groups; b < last; ++b) {
+        const index_t first = kernels_.first_row(b, plan_.outputs);
+        const index_t rows = kernels_.first_row(b + 1, plan_.outputs) - first;
+        for (index_t u = 0; u < runs_; ++u) {
+          const T* const row = pixels + u * part_.row_step;
+          const index_t offset = target_offset(first, u);
+          if (phases == 1) {
+            compute(part_.columns[0], b, first, rows, row, run_, result_ + offset, plane());
+          } else {
+            for (index_t f = 0; f < phases; ++f)
+              compute(part_.columns[static_cast<std::size_t>(f)], b, first, rows, row,
+                      part_.columns[static_cast<std::size_t>(f)].count,
+                      apart.data() + f * rows * run_, run_);
+            for (index_t r = 0; r < rows; ++r)
+              interleave(apart.data() + r * run_, rows * run_, result_ + offset + r * plane());
+          }
+          for (index_t r = 0; r < rows && finish.needed(); ++r) {
+            const index_t at = offset + r * plane();
+            finish_run(finish, finish.residual != nullptr ? finish.residual + at : nullptr,
+                       result_ + at, phases == 1 ? run_ : plan_.target_width);
+          }
+        }
+      }
+    }
+
+   private:
+    index_t plane() const { return plan_.target_height * plan_.target_width; }
+
+    // Of the first pixel of run `u` of output channel `channel`.
+    index_t target_offset(index_t channel, index_t u) const {
+      const index_t planes = (image_ * plan_.groups + group_) * plan_.outputs + channel;
+      const index_t row =
+          part_.pixels_in_bands() ? 0 : part_.first + (first_ + u) * plan_.target_row_step;
+      return planes * plane() + row * plan_.target_width + (part_.pixels_in_bands() ? first_ : 0);
+    }
+
+    // `rows` output channels of block `b`, beginning with `first`, along one run of pixels.
+    void compute(const DirectColumns& columns, index_t b, index_t first, index_t rows,
+                 const T* pixels, index_t count, T* target, index_t stride) const {
+      const T* const bias = layer_.bias_.data();
+      PlaneTileArgs<T> args{layer_.packed_.data() + group_ * plan_.group_weights + columns.weights +
+                                b * columns.depth * kernels_.pitch,
+                            pixels,
+                            columns.offset.data(),
+                            columns.depth,
+                            bias != nullptr ? bias + group_ * plan_.outputs + first : nullptr,
+                            target,
+                            stride,
+                            0};
+      const index_t width = kernels_.width;
+      for (index_t p = 0; p < count; p += 2 * width) {
+        args.lanes = min_of(2 * width, count - p);
+        args.source = pixels + p;
+        args.target = target + p;
+        kernels_.run[args.lanes > width][args.lanes % width == 0][rows](args);
+      }
+    }
+
+    // Copies the rows that the band reads, split by column modulo the step, zeros outside.
+    void copy(T* local) const {
+      const DirectColumns& columns = part_.columns[0];
+      const index_t step = columns.taps.step, rows = part_.taps.extent(count_);
+      const index_t top = first_ * part_.taps.step + part_.taps.lowest();
+      for (index_t c = 0; c < plan_.channels; ++c)
+        for (index_t r = 0; r < rows; ++r) {
+          const index_t row = top + r * part_.taps.copy_step();
+          const bool inside = row >= 0 && row < plan_.height;
+          const T* const from = source_ + (c * plan_.height + row) * plan_.width;
+          T* to = local + c * part_.channel_pitch + r * part_.row_pitch;
+          for (index_t slot : part_.slots) {
+            const index_t column = part_.lowest + slot;
+            if (inside)
+              copy_row(from, column, step, to);
+            else
+              std::fill_n(to, part_.slot_pitch, T(0));
+            to += part_.slot_pitch;
+          }
+        }
+    }
+
+    // to[i] = from[column + i * step], zero outside the row.
+    void copy_row(const T* from, index_t column, index_t step, T* to) const {
+      index_t begin, end;
+      Window1d{1, step, -column, 0, 1}.outputs_inside(0, plan_.width, part_.slot_pitch, begin, end);
+      std::fill_n(to, begin, T(0));
+      from += column + begin * step;
+      if (begin < end) {
+        if (step == 1)
+          std::copy_n(from, end - begin, to + begin);
+        else if (step == 2)
+          kernels_.skip(from, end - begin, to + begin);
+        else
+          for (index_t i = begin; i < end; ++i) to[i] = from[(i - begin) * step];
+      }
+      std::fill_n(to + end, part_.slot_pitch - end, T(0));
+    }
+
+    // The phases of one row, `pitch` apart, become the row.
+    void interleave(const T* phases, index_t pitch, T* to) const {
+      if (part_.columns.size() == 2) {
+        const index_t even = part_.columns[0].count, odd = part_.columns[1].count;
+        kernels_.interleave(phases, phases + pitch, odd, to);
+        if (even > odd) to[2 * odd] = phases[odd];
+        return;
+      }
+      for (const DirectColumns& columns : part_.columns) {
+        for (index_t i = 0; i < columns.count; ++i)
+          to[columns.first + i * plan_.column_step] = phases[i];
+        phases += pitch;
+      }
+    }
+
+    const DirectLayer& layer_;
+    const DirectPlan& plan_;
+    const DirectPart& part_;
+    const PlaneTileKernels<T>& kernels_;
+    index_t block_group_, group_, image_;
+    index_t first_, count_;  // rows of the result, of this part (flat and in place: pixels)
+    index_t runs_, run_;     // stretches of neighbouring pixels, their length
+    const T* source_;
+    T* result_;
+  };
+
+  const PlaneTileKernels<T>& kernels_;
+  ConvShape s_;
+  bool forward_;
+  DirectPlan plan_;
+  Kept<T> packed_, bias_;
+};
+
+}  // namespace
+
+template <class T>
+const ConvAlgorithm<T>& direct_algorithm() {
+  static const ConvAlgorithm<T> algorithm{
+      "direct", [](const ConvShape&, ConvDirection) { return true; },
+      [](const ConvShape& s, ConvDirection direction, const T* weight,
+         const T* bias) -> std::unique_ptr<ConvLayer<T>> {
+        return std::make_unique<DirectLayer<T>>(s, direction, weight, bias);
+      },
+      // The gradient of the weights has pixels along its sum: the other engine's.
+      &correlate_weight<T>, &direct_steps};
+  return algorithm;
+}
+
+template const ConvAlgorithm<float>& direct_algorithm();
+template const ConvAlgorithm<double>& direct_algorithm();
+
+}  // namespace cnncore

@@ -1,0 +1,148 @@
+// The micro-kernel of cpu/plane_tile.h and the small loops around it.
+#include "cpu/plane_tile.h"
+
+#include <utility>
+
+#include "cpu/isa/lanes.h"
+#include "cpu/isa/transpose.h"
+
+namespace cnncore {
+namespace CNNCORE_ISA_NAMESPACE {
+namespace {
+
+// Sums that leave registers for two vectors of pixels and one weight: 14 x 2 of 32, 6 x 2 of 16.
+#if defined(__AVX512F__) || defined(__aarch64__)
+constexpr int kRows = 14;
+#else
+constexpr int kRows = 6;
+#endif
+static_assert(kRows <= kMaxPlaneRows, "PlaneTileKernels::run is too short");
+
+// Packed weights lie in whole vectors, so that packing is a register transpose.
+template <class T>
+constexpr int kPitch = (kRows + Simd<T>::width - 1) / Simd<T>::width * Simd<T>::width;
+
+template <class T, int R, int V, bool kWhole>
+void run_tile(const PlaneTileArgs<T>& args) {
+  constexpr int width = Simd<T>::width;
+  using Vector = typename Simd<T>::vector;
+  const Lanes<T> lanes(0, args.lanes - (V - 1) * width);  // of the last vector
+  Vector sum[R][V];
+#pragma GCC unroll 16
+  for (int r = 0; r < R; ++r)
+#pragma GCC unroll 2
+    for (int v = 0; v < V; ++v) sum[r][v] = broadcast(args.bias != nullptr ? args.bias[r] : T(0));
+  const T* weights = args.weights;
+  const index_t* offset = args.offset;
+  for (const index_t* const end = offset + args.depth; offset != end; ++offset) {
+    const T* const source = args.source + *offset;
+    // Every step reads another plane, which no hardware foresees: ask for the next tile's pixels.
+    __builtin_prefetch(source + V * width);
+    if (V == 2) __builtin_prefetch(source + 3 * width);
+    Vector pixels[V];
+#pragma GCC unroll 2
+    for (int v = 0; v < V; ++v)
+      pixels[v] =
+          kWhole || v < V - 1 ? load(source + v * width) : load_lanes(source + v * width, lanes);
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r) {
+      const T weight = weights[r];
+#pragma GCC unroll 2
+      for (int v = 0; v < V; ++v) sum[r][v] += weight * pixels[v];
+    }
+    weights += kPitch<T>;
+  }
+  T* target = args.target;
+#pragma GCC unroll 16
+  for (int r = 0; r < R; ++r, target += args.target_stride) {
+#pragma GCC unroll 2
+    for (int v = 0; v < V; ++v) {
+      if (kWhole || v < V - 1)
+        store(target + v * width, sum[r][v]);
+      else
+        store_lanes(target + v * width, sum[r][v], lanes);
+    }
+  }
+}
+
+template <class T>
+void pack(const T* in, index_t in_stride, index_t rows, index_t count, T* out) {
+  constexpr index_t width = Simd<T>::width, pitch = kPitch<T>;
+  for (index_t r = 0; r < rows; r += width) {
+    index_t i = 0;
+    if (r + width <= rows)
+      for (; i + width <= count; i += width) {
+        typename Simd<T>::vector a[width];
+#pragma GCC unroll 16
+        for (int k = 0; k < width; ++k) a[k] = load(in + (r + k) * in_stride + i);
+        transpose_square<T>(a);
+#pragma GCC unroll 16
+        for (int k = 0; k < width; ++k) store(out + (i + k) * pitch + r, a[k]);
+      }
+    for (; i < count; ++i)
+      for (index_t k = r; k < min_of(rows, r + width); ++k)
+        out[i * pitch + k] = in[k * in_stride + i];
+  }
+}
+
+template <class T>
+void interleave(const T* even, const T* odd, index_t count, T* to) {
+  constexpr index_t width = Simd<T>::width;
+  constexpr auto lanes = std::make_index_sequence<width>();
+  index_t i = 0;
+  for (; i + width <= count; i += width) {
+    const auto a = load(even + i), b = load(odd + i);
+    store(to + 2 * i, interleave_low(a, b, lanes));
+    store(to + 2 * i + width, interleave_high(a, b, lanes));
+  }
+  for (; i < count; ++i) {
+    to[2 * i] = even[i];
+    to[2 * i + 1] = odd[i];
+  }
+}
+
+template <class T>
+void skip(const T* from, index_t count, T* to) {
+  constexpr index_t width = Simd<T>::width;
+  index_t i = 0;
+  // The last vector would read one element too far.
+  for (; i + width < count; i += width)
+    store(to + i, even_lanes(load(from + 2 * i), load(from + 2 * i + width), lane_numbers<T>()));
+  for (; i < count; ++i) to[i] = from[2 * i];
+}
+
+template <class T, int... R>
+CNNCORE_HD void fill(PlaneTileKernels<T>& table, std::integer_sequence<int, R...>) {
+  ((table.run[0][0][R + 1] = &run_tile<T, R + 1, 1, false>), ...);
+  ((table.run[0][1][R + 1] = &run_tile<T, R + 1, 1, true>), ...);
+  ((table.run[1][0][R + 1] = &run_tile<T, R + 1, 2, false>), ...);
+  ((table.run[1][1][R + 1] = &run_tile<T, R + 1, 2, true>), ...);
+}
+
+template <class T>
+CNNCORE_HD PlaneTileKernels<T> make_table() {
+  PlaneTileKernels<T> table{};
+  table.rows = kRows;
+  table.width = Simd<T>::width;
+  table.pitch = kPitch<T>;
+  fill(table, std::make_integer_sequence<int, kRows>());
+  table.pack = &pack<T>;
+  table.interleave = &interleave<T>;
+  table.skip = &skip<T>;
+  return table;
+}
+
+}  // namespace
+
+const PlaneTileKernels<float>& plane_tile_kernels_f32() {
+  static const PlaneTileKernels<float> table = make_table<float>();
+  return table;
+}
+
+const PlaneTileKernels<double>& plane_tile_kernels_f64() {
+  static const PlaneTileKernels<double> table = make_table<double>();
+  return table;
+}
+
+}  // namespace CNNCORE_ISA_NAMESPACE
+}  // namespace cnncore
