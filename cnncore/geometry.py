@@ -9,6 +9,7 @@ Letters: ``N C H W`` of the input plane, ``KH KW`` kernel, ``OH OW`` output plan
 
 from __future__ import annotations
 
+import functools
 import operator
 from dataclasses import dataclass
 from typing import Any
@@ -88,6 +89,18 @@ class Window2d:
         ``padding`` is ``p``, ``(ph, pw)``, ``((top, bottom), (left, right))``, ``"valid"`` or
         ``"same"`` (stride 1 only; an odd surplus goes to the bottom and right, as in PyTorch).
         """
+        if _plain(kernel_size) and _plain(stride) and _plain(padding) and _plain(dilation):
+            return _made(kernel_size, stride, padding, dilation, names)
+        return Window2d._make(kernel_size, stride, padding, dilation, names)
+
+    @staticmethod
+    def _make(
+        kernel_size: object,
+        stride: object,
+        padding: object,
+        dilation: object,
+        names: tuple[str, str, str, str],
+    ) -> Window2d:
         kernel = as_pair(names[0], kernel_size, 1)
         strides = as_pair(names[1], stride, 1)
         dilations = as_pair(names[3], dilation, 1)
@@ -164,6 +177,17 @@ class Window2d:
     def flat(self) -> tuple[int, ...]:
         """``KH KW SH SW top bottom left right DH DW``: the form compiled kernels take."""
         return (*self.kernel, *self.stride, *self.padding[0], *self.padding[1], *self.dilation)
+
+
+def _plain(value: object) -> bool:
+    """An integer or a pair of them, and no boolean or float that would compare equal to one."""
+    if type(value) is tuple:
+        return len(value) == 2 and type(value[0]) is int and type(value[1]) is int
+    return type(value) is int
+
+
+# A layer asks for the same window in every step.
+_made = functools.lru_cache(maxsize=1024)(Window2d._make)
 
 
 def _as_padding(

@@ -14,8 +14,10 @@ Letters: ``R`` regions (``G`` is ``R``, or 1 when all share), ``P`` output posit
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +40,8 @@ class Taps:
     index: Ints  # (G, P, T), 0 <= index < size where valid
     weight: Floats  # (G, P, T)
     count: Ints  # (G, P), 0 <= count <= T
+    # Made here and read-only: nobody need look at the numbers again.
+    trusted: bool = field(default=False, init=False, compare=False, repr=False)
 
     @property
     def length(self) -> int:
@@ -79,6 +83,23 @@ class Bins:
         return int(self.start.shape[1])
 
 
+Build = TypeVar("Build", bound=Callable[..., Taps])
+
+
+def _remembered(build: Build) -> Build:
+    """The matrices of an axis depend on a few numbers only: build each once, read-only."""
+
+    @functools.lru_cache(maxsize=1024, typed=True)
+    def built(*args: Any, **kwargs: Any) -> Taps:
+        made = build(*args, **kwargs)
+        for array in (made.index, made.weight, made.count):
+            array.flags.writeable = False
+        object.__setattr__(made, "trusted", True)
+        return made
+
+    return functools.wraps(build)(built)  # type: ignore[return-value]
+
+
 # --- intervals: average and adaptive pooling ------------------------------------------------------
 
 
@@ -96,6 +117,7 @@ def interval_means(bins: Bins) -> Taps:
     return interval_sums(bins, 1.0 / np.maximum(bins.end - bins.start, 1))
 
 
+@_remembered
 def window_means(
     size: int,
     length: int,
@@ -121,6 +143,12 @@ def window_means(
     )
 
 
+@_remembered
+def adaptive_means(size: int, length: int) -> Taps:
+    """Means over the intervals of ``adaptive_bins``."""
+    return interval_means(adaptive_bins(size, length))
+
+
 def adaptive_bins(size: int, length: int) -> Bins:
     """``length`` intervals over the axis: ``floor(p·size/length) .. ceil((p+1)·size/length)``.
 
@@ -143,6 +171,7 @@ def _pixels(size: int, index: Any, valid: Any = True) -> Taps:
     return Taps(size, index, count[..., None].astype(np.float64), count)
 
 
+@_remembered
 def nearest(size: int, length: int, scale: float | None = None, exact: bool = False) -> Taps:
     """Position p copies pixel ``floor(p · ratio)``; ``exact``: ``floor((p + ½) · ratio)``.
 
@@ -158,11 +187,13 @@ def nearest(size: int, length: int, scale: float | None = None, exact: bool = Fa
     return _pixels(size, np.floor(position))
 
 
+@_remembered
 def repeat(size: int, times: int) -> Taps:
     """Every pixel ``times`` times: nearest-neighbour unpooling."""
     return _pixels(size, np.arange(size * times) // times)
 
 
+@_remembered
 def nails(size: int, step: int) -> Taps:
     """Every pixel followed by ``step − 1`` zeros: bed-of-nails unpooling."""
     p = np.arange(size * step)
@@ -187,6 +218,7 @@ def source_positions(
     return (p + 0.5) * (1.0 / scale if scale else size / length) - 0.5
 
 
+@_remembered
 def linear(size: int, length: int, align_corners: bool = False, scale: float | None = None) -> Taps:
     """Bilinear interpolation along one axis; outside the pixel centres the edge pixel continues.
 
@@ -199,6 +231,7 @@ def linear(size: int, length: int, align_corners: bool = False, scale: float | N
     return linear_samples(size, position, np.ones(position.shape, bool), np.ones((1, 1, 1)))
 
 
+@_remembered
 def cubic(size: int, length: int, align_corners: bool = False, scale: float | None = None) -> Taps:
     """Bicubic convolution along one axis with a = −0.75; the edge pixel continues outside.
 

@@ -108,7 +108,10 @@ class Function:
     def __call__(self, *inputs: Tensor | None) -> Any:
         state, watched = modes.state, events.observers
         try:
-            wants = tuple([t is not None and t.requires_grad for t in inputs])
+            # requires_grad, without a call
+            wants = tuple(
+                [t is not None and (t._edge is not None or t._leaf_requires_grad) for t in inputs]
+            )
         except AttributeError:
             kinds = ", ".join(type(t).__name__ for t in inputs)
             raise DTypeError(

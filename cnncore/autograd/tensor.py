@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 Array = Any
 Edge = tuple[Any, int]  # (producing Function, index of its output), or (leaf Tensor, 0)
+
+Hook = Callable[["Tensor"], "Tensor | None"]
 
 # Arithmetic lives a layer above: cnncore.ops fills this table, and the methods below look it up.
 OPERATORS: dict[str, Callable[..., Any]] = {}
@@ -78,7 +80,7 @@ class Tensor:
         self.grad = None
         self._edge = _edge
         self.counter = [0] if _counter is None else _counter  # shared by tensors of one memory
-        self.hooks: list[Callable[[Tensor], Tensor | None]] = []
+        self.hooks: Sequence[Hook] = ()
         self._leaf_requires_grad = False
         if requires_grad:
             self.requires_grad = True
@@ -88,8 +90,15 @@ class Tensor:
         """The output of an op; NumPy's scalars become 0-d arrays."""
         if isinstance(data, np.generic):
             data = np.asarray(data)
-        edge = None if node is None or index is None else (node, index)
-        return Tensor(data, _edge=edge)
+        # The constructor without its questions: this runs for every result of every op.
+        result = Tensor.__new__(Tensor)
+        result.data = data
+        result.grad = None
+        result._edge = None if node is None or index is None else (node, index)
+        result.counter = [0]
+        result.hooks = ()
+        result._leaf_requires_grad = False
+        return result
 
     # The graph.
 
@@ -144,9 +153,14 @@ class Tensor:
         """
         if not self.requires_grad:
             raise GraphError("register_hook: this tensor takes no gradient; set requires_grad=True")
-        hooks = self.hooks if self.is_leaf else _node_hooks(self.edge)
+        hooks = self._leaf_hooks() if self.is_leaf else _node_hooks(self.edge)
         hooks.append(hook)
         return lambda: hooks.remove(hook)
+
+    def _leaf_hooks(self) -> list[Hook]:
+        if not isinstance(self.hooks, list):
+            self.hooks = []
+        return self.hooks
 
     def detach(self) -> Tensor:
         """The same memory, outside the graph."""

@@ -8,6 +8,7 @@ and ``matrix`` writes the matrix out.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -36,7 +37,7 @@ class LinearMap:
     constants: tuple[Array, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
 
-    @property
+    @functools.cached_property
     def T(self) -> LinearMap:  # noqa: N802
         """The pair the other way round."""
         names, functions = (self.adjoint_name, self.name), (self.adjoint, self.forward)

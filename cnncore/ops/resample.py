@@ -112,7 +112,7 @@ def _matrix(mode: str, size: int, length: int, align_corners: bool, scale: float
     if mode == "bicubic":
         return taps.cubic(size, length, align_corners, scale)
     if mode == "area":
-        return taps.interval_means(taps.adaptive_bins(size, length))
+        return taps.adaptive_means(size, length)
     return taps.nearest(size, length, scale, exact=mode == "nearest-exact")
 
 

@@ -6,6 +6,7 @@ the scattering back, of a broadcast the sum, of a padding the cropping.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -28,6 +29,8 @@ Shape = tuple[int, ...]
 # --- broadcasting and its transpose, the sum ------------------------------------------------------
 
 
+# Maps depend on shapes only, and a training loop asks for the same few again and again.
+@functools.lru_cache(maxsize=4096)
 def spread_map(narrow: Shape, wide: Shape, axes: tuple[int, ...]) -> LinearMap:
     """Repeat an array of shape ``narrow`` along ``axes`` of ``wide``; the transpose sums over them.
 
@@ -44,6 +47,7 @@ def spread_map(narrow: Shape, wide: Shape, axes: tuple[int, ...]) -> LinearMap:
     return LinearMap("Expand", "Sum", repeat, add_up, settings={"axes": axes})
 
 
+@functools.lru_cache(maxsize=4096)
 def broadcast_map(narrow: Shape, wide: Shape) -> LinearMap:
     """NumPy's broadcast from ``narrow`` to ``wide``; the transpose sums back to ``narrow``."""
     lead = len(wide) - len(narrow)
@@ -105,12 +109,12 @@ def reshape(x: Any, *shape: Any) -> Tensor:
 
 
 def _reshaped(x: Tensor, new: Shape) -> Tensor:
-    old = x.shape
-    if new == old:
-        return x
-    return apply(
-        LinearMap("Reshape", "Reshape", lambda a: a.reshape(new), lambda g: g.reshape(old)), x
-    )
+    return x if new == x.shape else apply(_reshape_map(x.shape, new), x)
+
+
+@functools.lru_cache(maxsize=4096)
+def _reshape_map(old: Shape, new: Shape) -> LinearMap:
+    return LinearMap("Reshape", "Reshape", lambda a: a.reshape(new), lambda g: g.reshape(old))
 
 
 def flatten(x: Any, start_dim: int = 0, end_dim: int = -1) -> Tensor:
@@ -184,14 +188,18 @@ def transpose(x: Any, dim0: int = -2, dim1: int = -1) -> Tensor:
     """
     x = as_tensor("x", x)
     i, j = axis_index("dim0", dim0, x.ndim), axis_index("dim1", dim1, x.ndim)
-    swap = LinearMap(
+    return apply(_swap_map(i, j), x)
+
+
+@functools.lru_cache(maxsize=64)
+def _swap_map(i: int, j: int) -> LinearMap:
+    return LinearMap(
         "Transpose",
         "Transpose",
         lambda a: a.swapaxes(i, j),
         lambda g: g.swapaxes(i, j),
         settings={"axes": (i, j)},
     )
-    return apply(swap, x)
 
 
 def flip(x: Any, dims: Any) -> Tensor:

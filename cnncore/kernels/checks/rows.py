@@ -95,7 +95,7 @@ def ufunc(name: str, *arrays: Array) -> bool:
     if len(arrays) == 2 and name in PLAIN:  # the usual case of the small ops: two arrays alike
         a, b = arrays
         alike = type(a) is type(b) is np.ndarray and a.dtype is b.dtype
-        if alike and (a.shape == b.shape or not a.ndim * b.ndim):
+        if alike and (a.shape == b.shape or not b.ndim or a.shape[-b.ndim :] == b.shape):
             return False
     function = getattr(np, name, None) if isinstance(name, str) else None
     if not isinstance(function, np.ufunc) or function.nout != 1:
