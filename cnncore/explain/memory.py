@@ -3,7 +3,12 @@
 The step is run with arrays that have a shape and no memory (``kernels.shapes``).  Each is entered
 in a book when a kernel makes it and crossed out when the last reference to it goes: the engine
 holds and releases it exactly as in a real step, so the largest total in the book is the peak of a
-real step, but for the working space inside kernels and the rounding of the memory pool.
+real step: what is held in arrays at one time.
+
+Not in it: the working space inside kernels (up to some 10 MB), and what the process keeps beyond
+that.  The memory pool rounds sizes up by at most an eighth and keeps freed blocks for the next
+step, so the resident size of a process is larger, by a fifth to two thirds where we looked;
+``CNNCORE_MEMORY_LIMIT_MB`` limits what is kept.
 """
 
 from __future__ import annotations
