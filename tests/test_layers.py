@@ -35,6 +35,7 @@ LAYERS = {
     "testing": 7.1,
     "train": 7.2,
     "bench": 7.25,
+    "profile": 7.27,
     "cli": 7.3,
 }
 # Files longer than one sitting, each with the reason.

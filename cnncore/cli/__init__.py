@@ -1,4 +1,4 @@
-"""The command line: ``cnncore demo | train | predict | gradcheck | bench | info | where``."""
+"""The command line: ``cnncore demo | train | predict | bench | profile | info | …``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import cnncore
-from cnncore.cli import bench, gradcheck, predict
+from cnncore.cli import bench, gradcheck, predict, profile
 from cnncore.errors import CnncoreError
 
 
@@ -49,6 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_parser(commands)
     gradcheck.add_parser(commands)
     bench.add_parser(commands)
+    profile.add_parser(commands)
 
     info = commands.add_parser("info", help="what runs on what, and why not on better")
     info.set_defaults(run=_info)
