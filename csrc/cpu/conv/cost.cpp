@@ -27,8 +27,8 @@ struct WinogradSteps {
   double filter;                     // of a filter
   double gradient, weight_gradient;  // of a tile of gy; of a filter's gradient
 };
-constexpr WinogradSteps kFour{330, 280, 260, 260, 330};
-constexpr WinogradSteps kTwo{130, 90, 150, 100, 170};
+constexpr WinogradSteps kFour{650, 500, 300, 650, 400};
+constexpr WinogradSteps kTwo{260, 180, 180, 250, 250};
 
 double winograd_steps(const ConvShape& s, ConvDirection direction, index_t width, index_t m) {
   const WinogradSteps& one = m == 4 ? kFour : kTwo;
@@ -45,17 +45,20 @@ double winograd_steps(const ConvShape& s, ConvDirection direction, index_t width
 
 }  // namespace
 
+// Packing a vector of filters: they come from memory and are read in small pieces.
+constexpr double kPack = 20;
+
 // The matrix is written and read again: about 10 steps an element's vector.
 double im2col_steps(const ConvShape& s, ConvDirection direction, index_t width) {
   const double columns = of(s.images * s.channels) * of(s.taps() * s.oh() * s.ow());
-  return 1.1 * product_steps(s, direction, width) + 10 * columns / of(width);
+  return implicit_gemm_steps(s, direction, width) + 10 * columns / of(width);
 }
 
 // Packing filters and copying pixels: the smaller the layer, the more it weighs.
 double implicit_gemm_steps(const ConvShape& s, ConvDirection direction, index_t width) {
   const double filters = of(s.weight_size()) / of(width);
   const double pixels = of(s.input_size() + s.output_size()) / of(width);
-  return 1.05 * product_steps(s, direction, width) + 4 * filters + 4 * pixels;
+  return 1.05 * product_steps(s, direction, width) + kPack * filters + 4 * pixels;
 }
 
 // Whole vectors of pixels of a row (of a plane where the kernel is one pixel), and no output

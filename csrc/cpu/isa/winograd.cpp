@@ -314,13 +314,20 @@ void weight_gradient(const T* products, index_t stride, index_t next, index_t co
 
 // --- planes <-> vectors of channels --------------------------------------------------------------
 
+// Pieces of rows are too short for the processor to notice that it should fetch ahead: the next
+// run of tiles in the row reads these.
+constexpr index_t kAhead = 64;
+
 template <class T>
 CNNCORE_HD void gather_square(const T* planes, index_t stride, index_t lanes, T* out) {
   constexpr int width = Simd<T>::width;
   typename Simd<T>::vector a[width];
   if (lanes == width) {
 #pragma GCC unroll 16
-    for (int l = 0; l < width; ++l) a[l] = load(planes + l * stride);
+    for (int l = 0; l < width; ++l) {
+      __builtin_prefetch(planes + l * stride + kAhead);
+      a[l] = load(planes + l * stride);
+    }
   } else {
 #pragma GCC unroll 16
     for (int l = 0; l < width; ++l)
