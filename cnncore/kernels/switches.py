@@ -79,9 +79,9 @@ def is_deterministic() -> bool:
 def set_precision(name: str) -> Setting:
     """Let ``"auto"`` take F(4x4, 3x3) of Winograd (``"fast"``, the default) or not (``"strict"``).
 
-    In float32 its largest errors are some five times those of a plain sum (``docs/accuracy.md``),
-    far below what training with noisy gradients can notice; ``"strict"`` is for comparing networks
-    digit by digit.  An algorithm asked for by name is always taken.
+    In float32 its errors are about twice those of a plain sum (``docs/accuracy.md``), far below
+    what training with noisy gradients can notice; ``"strict"`` is for comparing networks digit by
+    digit.  An algorithm asked for by name is always taken.
 
     >>> with set_precision("strict"):
     ...     get_precision()

@@ -39,7 +39,11 @@ def matrices(m: int) -> tuple[Array, Array, Array]:
     >>> A.T @ ((G @ taps) * (B.T @ pixels))  # what sliding the taps over the pixels gives
     array([-2., -2.])
     """
-    points = POINTS[m]
+    return toom_cook(POINTS[m], m)
+
+
+def toom_cook(points: tuple[float, ...], m: int) -> tuple[Array, Array, Array]:
+    """``matrices`` for any ``m + 1`` different points and infinity."""
     n = m + TAPS - 1
     A, B, G = np.zeros((n, m)), np.zeros((n, n)), np.zeros((n, TAPS))
     for j, p in enumerate(points):

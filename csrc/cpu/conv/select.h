@@ -8,8 +8,8 @@
 
 namespace cnncore {
 
-// Whether "auto" and "winograd" may take F(4 x 4, 3 x 3), whose rounding errors are some four times
-// those of the others in float32 (docs/accuracy.md). One setting for the process.
+// Whether "auto" and "winograd" may take F(4 x 4, 3 x 3), whose rounding errors are about twice
+// those of the others (docs/accuracy.md). One setting for the process.
 enum class Precision { strict, fast };
 
 Precision get_precision();
