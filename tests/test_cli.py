@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -35,6 +36,20 @@ def test_errors_are_one_line_and_status_2(capsys: pytest.CaptureFixture[str]) ->
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 2
     assert all("expected" in line for line in lines)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="pipes of POSIX")
+def test_a_reader_that_has_seen_enough() -> None:
+    """As in ``cnncore info | head -1``: no traceback."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "cnncore", "info"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    assert process.wait() == 141
+    process.stderr.close()
 
 
 def test_gradcheck_of_an_op_and_of_a_file(
