@@ -187,7 +187,8 @@ def test_the_precision_decides_what_winograd_is(backend, rng):
         assert one().tobytes() == two().tobytes()
         four()  # by name it is always served
     assert cnncore.get_precision() == "fast"
-    assert one().tobytes() != two().tobytes()
+    if backend in ("array", "native"):  # where the two forms exist
+        assert one().tobytes() != two().tobytes()
 
 
 def test_a_precision_that_does_not_exist_is_refused():
