@@ -10,13 +10,14 @@ from cnncore.autograd.modes import (
     no_grad,
     set_grad_enabled,
 )
-from cnncore.autograd.tensor import OPERATORS, Tensor, from_dlpack, tensor
+from cnncore.autograd.tensor import OPERATORS, Tensor, beside, from_dlpack, tensor
 
 __all__ = [
     "OPERATORS",
     "Event",
     "Function",
     "Tensor",
+    "beside",
     "describe",
     "detect_anomaly",
     "emit",

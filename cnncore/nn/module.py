@@ -258,6 +258,11 @@ class Module:
             tensor.grad = None
         return self
 
+    @property
+    def device(self) -> str:
+        """Where the first parameter or buffer is, ``"cpu"`` or ``"cuda"``; the CPU without any."""
+        return next((tensor.device for tensor in self._state().values()), "cpu")
+
     # Text.
 
     def extra_repr(self) -> str:

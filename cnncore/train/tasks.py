@@ -93,11 +93,11 @@ def detection_task(recipe: Recipe) -> Task:
     model = models.create("maskrcnn_small", num_classes=10)
 
     def loss(batch: Sequence[Sample], rng: Rng, progress: float) -> LossTerms:
-        terms: LossTerms = model.loss(model(images_of(batch)), batch, rng)
+        terms: LossTerms = model.loss(model(images_of(batch).to(model.device)), batch, rng)
         return terms
 
     def predict(samples: Sequence[Sample]) -> list[Any]:
-        found: list[Any] = model.decode(model(images_of(samples)))
+        found: list[Any] = model.decode(model(images_of(samples).to(model.device)))
         return found
 
     def score(predictions: Sequence[Any], samples: Sequence[Sample]) -> dict[str, float]:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cnncore import ops
-from cnncore.autograd import Tensor, events
+from cnncore.autograd import Tensor, beside, events
 from cnncore.models.backbones.fpn import conv_block
 from cnncore.models.detection.truth import Truth
 from cnncore.nn import Conv2d, ConvTranspose2d, Linear, Module, Sequential, init
@@ -168,7 +168,7 @@ class RegionPool(Module):
             pooled.append(ops.roi_align(x, rois, self.size, scale, ratio, settings.aligned))
         if not pooled:
             x = features[0]
-            return Tensor(np.zeros((0, x.shape[1], self.size, self.size), x.dtype))
+            return beside(x, np.zeros((0, x.shape[1], self.size, self.size), x.dtype))
         return pooled[0] if len(pooled) == 1 else ops.cat(pooled, 0)
 
 
@@ -226,10 +226,10 @@ class RoiHeads(Module):
         logits, deltas = self.boxes(features, sample.regions)
         count = max(1, len(sample.regions))
         classes = sample.labels[sample.positive]
-        entropy = ops.cross_entropy(logits, sample.labels, reduction="sum")
+        entropy = ops.cross_entropy(logits, beside(logits, sample.labels), reduction="sum")
         shift = ops.smooth_l1_loss(
             deltas[sample.positive, classes],
-            sample.deltas.astype(deltas.dtype),
+            beside(deltas, sample.deltas.astype(deltas.dtype)),
             reduction="sum",
             beta=self.settings.smooth_l1_beta,
         )
@@ -275,7 +275,7 @@ class RoiHeads(Module):
         self, features: Sequence[Tensor], sample: RoiSample, targets: Sequence[Truth]
     ) -> Tensor:
         if not len(sample.positive):
-            return Tensor(np.zeros((), features[0].dtype))
+            return beside(features[0], np.zeros((), features[0].dtype))
         regions = sample.regions[sample.positive]
         logits = self.masks(features, regions, sample.labels[sample.positive])
         wanted = np.empty(logits.shape, logits.dtype)
@@ -284,7 +284,7 @@ class RoiHeads(Module):
             wanted[rows] = crop_masks(
                 targets[image].masks, regions.boxes[rows], sample.truth[rows], logits.shape[-1]
             )
-        return ops.binary_cross_entropy_with_logits(logits, wanted)
+        return ops.binary_cross_entropy_with_logits(logits, beside(logits, wanted))
 
     # Detection.
 

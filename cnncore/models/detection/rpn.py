@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cnncore import ops
-from cnncore.autograd import Tensor, events
+from cnncore.autograd import Tensor, beside, events
 from cnncore.models.backbones.fpn import conv_block
 from cnncore.nn import Conv2d, Module, Sequential, init
 from cnncore.vision import (
@@ -129,10 +129,12 @@ class RegionProposalNetwork(Module):
         objectness = outputs.objectness.reshape((-1,))[np.concatenate([positive, negative])]
         target = np.zeros(len(positive) + len(negative), objectness.dtype)
         target[: len(positive)] = 1
-        entropy = ops.binary_cross_entropy_with_logits(objectness, target, reduction="sum")
+        entropy = ops.binary_cross_entropy_with_logits(
+            objectness, beside(objectness, target), reduction="sum"
+        )
         shift = ops.smooth_l1_loss(
             outputs.deltas.reshape((-1, 4))[positive],
-            wanted.astype(objectness.dtype),
+            beside(objectness, wanted.astype(objectness.dtype)),
             reduction="sum",
             beta=self.settings.smooth_l1_beta,
         )
