@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cnncore import models, nn
+from cnncore import io, models, nn
 from cnncore.cli import main
 from cnncore.models.preprocess import PREPROCESS, Preprocess, preprocess_of
 from cnncore.vision import photograph
@@ -142,6 +142,55 @@ def test_saved_networks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     arguments = ("--model", str(tmp_path / "mask.npz"), "--threshold", "0.99")
     (record,) = predicted(*given, *arguments)
     assert record["objects"] == []
+
+
+@pytest.mark.parametrize("name", ["segnet_basic", "fcn_resnet50", "fcn8s"])
+def test_networks_for_segmentation(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Their own pixels: the label maps are those of the network called by hand."""
+    settings: dict[str, dict] = {
+        "segnet_basic": {"width": 4},
+        "fcn8s": {"widths": [4, 4, 8, 8, 8], "dense": 16, "fc6": 3, "padding": 17},
+    }
+    nn.init.seed(0)
+    model = models.create(name, num_classes=3, **settings.get(name, {})).eval()
+    for module in model.modules():  # scores that begin at zero choose nothing
+        if isinstance(module, nn.Conv2d) and not module.weight.numpy().any():
+            nn.init.normal_(module.weight, std=0.1)
+    models.save(tmp_path / "net.npz", model)
+    picture = np.ascontiguousarray(photograph("chelsea")[100:164, 100:196])
+    Image.fromarray(picture).save(tmp_path / "cat.png")
+    given = (capsys, str(tmp_path / "cat.png"), "--output", str(tmp_path / "out"))
+    (record,) = predicted(*given, "--model", str(tmp_path / "net.npz"))
+    x = picture.transpose(2, 0, 1)[None].astype(np.float32)
+    axes = (1, 3, 1, 1)
+    if name == "fcn_resnet50":
+        x = (x / 255 - np.reshape([0.485, 0.456, 0.406], axes)) / np.reshape(
+            [0.229, 0.224, 0.225], axes
+        )
+    elif name == "fcn8s":
+        x = x[:, ::-1] - np.reshape([104.00698793, 116.66876762, 122.67891434], axes)
+    else:
+        x = x / 127.5 - 1
+    (labels,) = model.decode(model(x.astype(np.float32)))
+    share = np.bincount(labels.reshape(-1), minlength=3) / labels.size
+    got = {row["label"]: row["share"] for row in record["labels"]}
+    assert got == pytest.approx({k: s for k, s in enumerate(share) if s}, abs=2e-3)
+
+
+def test_a_weight_file_for_other_classes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nn.init.seed(0)
+    io.save(tmp_path / "w.npz", models.create("segnet_basic", num_classes=5).state_dict())
+    small = tmp_path / "small.png"
+    Image.fromarray(photograph("chelsea")[::6, ::6]).save(small)
+    given = (str(small), "--model", "segnet_basic", "--weights", str(tmp_path / "w.npz"))
+    (record,) = predicted(capsys, *given, "--classes", "5", "--output", str(tmp_path))
+    assert {row["label"] for row in record["labels"]} <= set(range(5))
+    assert main(["predict", *given]) == 2
+    assert "other shape" in capsys.readouterr().err
 
 
 def test_broken_images_are_named_and_skipped(

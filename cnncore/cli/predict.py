@@ -31,6 +31,9 @@ def add_parser(commands: Any) -> None:
         help="a network's name, centerface, an .onnx file, or a file of cnncore.models.save",
     )
     parser.add_argument("--weights", help="file or public checkpoint (default: the public one)")
+    parser.add_argument(
+        "--classes", type=int, default=1000, help="classes of a network with --weights (1000)"
+    )
     parser.add_argument("--output", type=Path, help="folder of the pictures")
     parser.add_argument("--json", action="store_true", help="one JSON list instead of text")
     parser.add_argument("--top", type=int, default=5, help="classes to name (default 5)")
@@ -55,6 +58,7 @@ def run(options: argparse.Namespace) -> int:
             options.threshold,
             _size(options.size),
             options.values,
+            options.classes,
         )
     )
     records: list[dict[str, Any]] = []

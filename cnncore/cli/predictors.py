@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from cnncore.errors import ArgumentError, require
 from cnncore.models.classification import VARIANTS
 from cnncore.models.detection import CenterFace, MaskRcnn
 from cnncore.models.preprocess import IMAGENET_MEAN, IMAGENET_STD, preprocess_of
-from cnncore.models.segmentation import UNet
+from cnncore.models.segmentation import Segmenter
 from cnncore.nn import Module
 from cnncore.vision.draw import Picture
 
@@ -45,7 +45,7 @@ class Options:
     threshold: float = 0.5
     size: tuple[int, int] | None = None  # of an ONNX model's input
     values: str = "imagenet"  # how an ONNX model wants its pixels, a key of VALUES
-    settings: dict[str, Any] = field(default_factory=dict)
+    classes: int = 1000  # of the network, where its weights are a file
 
 
 def make_predictor(options: Options) -> Predictor:
@@ -63,7 +63,7 @@ def make_predictor(options: Options) -> Predictor:
         saved = models.load(path)
         return _network(saved.eval(), vars(saved)["created_as"]["name"], options)
     weights = options.weights or _public_weights(name)
-    return _network(models.create(name, weights=weights).eval(), name, options)
+    return _network(models.create(name, options.classes, weights).eval(), name, options)
 
 
 def _public_weights(name: str) -> str:
@@ -80,11 +80,11 @@ def _public_weights(name: str) -> str:
 def _network(model: Module, name: str, options: Options) -> Predictor:
     if isinstance(model, MaskRcnn):
         return _objects(model, options)
-    if isinstance(model, UNet):
-        return _labels(model)
+    if isinstance(model, Segmenter):
+        return _labels(model, name)
     if name in VARIANTS:
         return _classifier(model, name, options)
-    raise ArgumentError("model", "a classifier, U-Net or Mask R-CNN", name)
+    raise ArgumentError("model", "a classifier, a segmentation network or Mask R-CNN", name)
 
 
 # --- classes --------------------------------------------------------------------------------------
@@ -186,10 +186,25 @@ def _signed(picture: Picture) -> Array:
 # --- label maps -----------------------------------------------------------------------------------
 
 
-def _labels(model: UNet) -> Predictor:
+# Segmentation networks by the beginnings of their names: pixels as their public weights want them.
+IMAGENET = ("fcn_resnet", "deeplabv3", "ternausnet")
+CAFFE = ("fcn8s", "fcn16s", "fcn32s")
+CAFFE_MEAN = (122.67891434, 116.66876762, 104.00698793)  # red, green, blue; subtracted, then BGR
+
+
+def _segmenter_input(picture: Picture, name: str) -> Array:
+    if name.startswith(IMAGENET):
+        return _scaled(picture, None, "imagenet").transpose(2, 0, 1)[None]
+    if name in CAFFE:
+        centred = picture - np.array(CAFFE_MEAN, np.float32)
+        return np.ascontiguousarray(centred[..., ::-1].transpose(2, 0, 1)[None])
+    return _signed(picture)
+
+
+def _labels(model: Segmenter, name: str) -> Predictor:
     def predict(picture: Picture) -> Prediction:
         with no_grad():
-            (labels,) = model.decode(model(_signed(picture)))
+            (labels,) = model.decode(model(_segmenter_input(picture, name)))
         return _map(labels, model.num_classes)
 
     return predict
