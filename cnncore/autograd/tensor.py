@@ -92,12 +92,9 @@ class Tensor:
             data = np.asarray(data)
         # The constructor without its questions: this runs for every result of every op.
         result = Tensor.__new__(Tensor)
-        result.data = data
-        result.grad = None
+        result.data, result.grad, result.counter = data, None, [0]
         result._edge = None if node is None or index is None else (node, index)
-        result.counter = [0]
-        result.hooks = ()
-        result._leaf_requires_grad = False
+        result.hooks, result._leaf_requires_grad = (), False
         return result
 
     # The graph.
