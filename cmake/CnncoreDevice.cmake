@@ -10,7 +10,9 @@ set(CNNCORE_DEVICE_SOURCES
   csrc/cuda/device.cu
   csrc/cuda/optim.cu
   csrc/cuda/pointwise.cu
+  csrc/cuda/pool.cu
   csrc/cuda/reduce.cu
+  csrc/cuda/resample.cu
   csrc/cuda/rows.cu
   csrc/cuda/segments.cu
 )
@@ -21,6 +23,7 @@ set(CNNCORE_DEVICE_BINDINGS
   csrc/cuda/bindings/pointwise.cpp
   csrc/cuda/bindings/reduce.cpp
   csrc/cuda/bindings/rows.cpp
+  csrc/cuda/bindings/sampling.cpp
   csrc/cuda/bindings/segments.cpp
   csrc/cuda/module.cpp
 )

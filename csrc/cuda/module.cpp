@@ -57,5 +57,6 @@ PYBIND11_MODULE(CNNCORE_CUDA_MODULE, module) {
   cnncore::cuda::bind_pointwise(module);
   cnncore::cuda::bind_reduce(module);
   cnncore::cuda::bind_rows(module);
+  cnncore::cuda::bind_sampling(module);
   cnncore::cuda::bind_segments(module);
 }

@@ -22,6 +22,16 @@ from cnncore.kernels.cuda.pointwise import pointwise
 from cnncore.kernels.cuda.reduce import reduce_max, reduce_sum, softmax
 from cnncore.kernels.cuda.rows import row_linear, row_linear2, row_moments, row_products
 from cnncore.kernels.cuda.runtime import AVAILABLE, REASON, architectures
+from cnncore.kernels.cuda.sampling import (
+    bin_max,
+    gather,
+    max_pool2d,
+    region_gather,
+    region_scatter,
+    resample,
+    resample_adjoint,
+    scatter_add,
+)
 
 # Kernels here that give other bits from run to run, each with the reason: none may run under
 # ``cnncore.deterministic(True)``.
@@ -33,22 +43,30 @@ __all__ = [
     "REASON",
     "adam_update",
     "architectures",
+    "bin_max",
     "box_iou",
     "col2im",
     "conv2d",
     "conv2d_weight",
     "conv_transpose2d",
+    "gather",
     "im2col",
     "matmul",
+    "max_pool2d",
     "nms",
     "pointwise",
     "put_add",
     "reduce_max",
     "reduce_sum",
+    "region_gather",
+    "region_scatter",
+    "resample",
+    "resample_adjoint",
     "row_linear",
     "row_linear2",
     "row_moments",
     "row_products",
+    "scatter_add",
     "sgd_update",
     "softmax",
 ]

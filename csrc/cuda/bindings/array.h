@@ -14,6 +14,7 @@
 #include "cnncore/check.h"
 #include "cnncore/view.h"
 #include "cuda/queue.h"
+#include "cuda/workspace.h"
 
 namespace cnncore::cuda {
 
@@ -45,6 +46,10 @@ constexpr const char* type_name<float>() {
 template <>
 constexpr const char* type_name<double>() {
   return "<f8";
+}
+template <>
+constexpr const char* type_name<std::int32_t>() {
+  return "<i4";
 }
 template <>
 constexpr const char* type_name<std::int64_t>() {
@@ -142,6 +147,14 @@ template <class T>
 ArrayView<const T> optional_input(const std::optional<DeviceArray>& array, const char* name,
                                   int rank = -1) {
   return array ? input<T>(*array, name, rank) : ArrayView<const T>{};
+}
+
+// Room that Python has allocated, or None: then the function only measures (workspace.h).
+inline Workspace workspace_of(const std::optional<DeviceArray>& array) {
+  if (!array) return {};
+  CNNCORE_REQUIRE(array->rank() == 1 && array->type == "|u1", "workspace", "bytes",
+                  describe_array(*array));
+  return {array->pointer, array->shape[0]};
 }
 
 // Runs a launch with the GIL released.

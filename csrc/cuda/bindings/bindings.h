@@ -10,5 +10,6 @@ void bind_optim(pybind11::module_& module);
 void bind_pointwise(pybind11::module_& module);
 void bind_reduce(pybind11::module_& module);
 void bind_rows(pybind11::module_& module);
+void bind_sampling(pybind11::module_& module);
 void bind_segments(pybind11::module_& module);
 }  // namespace cnncore::cuda

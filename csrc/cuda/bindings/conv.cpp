@@ -41,13 +41,6 @@ ConvHow how_of(const std::string& algorithm, bool tf32) {
                       "\"" + algorithm + "\"", "\"auto\"");
 }
 
-Workspace workspace_of(const OptionalArray& array) {
-  if (!array) return {};
-  CNNCORE_REQUIRE(array->rank() == 1 && array->type == "|u1", "workspace", "bytes",
-                  describe_array(*array));
-  return {array->pointer, array->shape[0]};
-}
-
 // (kind of activation or -1, p, q)
 using Activating = std::tuple<int, double, double>;
 
