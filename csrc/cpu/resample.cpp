@@ -9,6 +9,7 @@
 #include "cpu/axis.h"
 #include "cpu/dispatch_isa.h"
 #include "cpu/regions.h"
+#include "cpu/resample_block.h"
 
 namespace cnncore {
 
@@ -77,6 +78,9 @@ void resample(ArrayView<const T> x, ArrayView<const std::int64_t> image, const T
   const Axis<T> row_axis(rows, "rows", false), col_axis(cols, "cols", false);
   if (position_sensitive) return position_sensitive_forward(x, image, rows, cols, y);
   const index_t channels = y[1], ph = y[2], pw = y[3], height = x[2], width = x[3];
+  // Images that share their taps (pooling, interpolation) are quick enough along the row.
+  if (image.data != nullptr && worth_blocks(x[0], channels, height * width, y[0], ph * pw))
+    return resample_blocks(x, image, row_axis, col_axis, plane_work(row_axis, col_axis, ph), y);
   const auto loop = CNNCORE_SELECT_ISA(resample_plane_loop<T>);
   parallel_for(y[0] * channels, grain_for(plane_work(row_axis, col_axis, ph)),
                [&](index_t first, index_t last) {
@@ -107,6 +111,8 @@ void resample_adjoint(ArrayView<const T> gy, ArrayView<const std::int64_t> image
   const RegionLists regions(image, gy[0], images);
   if (position_sensitive) return position_sensitive_adjoint(gy, regions, rows, cols, gx);
   const index_t ph = gy[2], pw = gy[3];
+  if (image.data != nullptr && worth_blocks(images, channels, height * width, gy[0], ph * pw))
+    return resample_blocks_adjoint(gy, regions, row_axis, col_axis, gx);
   const auto loop = CNNCORE_SELECT_ISA(resample_plane_loop<T>);
   const index_t work = plane_work(row_axis, col_axis, height) * gy[0] / max_of(1, images);
   parallel_for(
