@@ -165,9 +165,9 @@ def adaptive_avg_pool2d(x: Any, output_size: Any) -> Tensor:
     >>> adaptive_avg_pool2d(tensor([[[[1.0, 5.0, 2.0, 4.0]]]]), 1).item()
     3.0
     """
-    x, rows, cols = _adaptive(x, output_size)
-    means = taps.interval_means(rows), taps.interval_means(cols)
-    return apply(resampling("AdaptiveAvgPool2d", *means, x.shape[0]), x)
+    x, plane, size = _adaptive(x, output_size)
+    means = tuple(taps.adaptive_means(plane[a], size[a]) for a in (0, 1))
+    return apply(resampling("AdaptiveAvgPool2d", means[0], means[1], x.shape[0]), x)
 
 
 def adaptive_max_pool2d(x: Any, output_size: Any, return_indices: bool = False) -> Any:
@@ -183,18 +183,19 @@ def adaptive_max_pool2d(x: Any, output_size: Any, return_indices: bool = False) 
     >>> adaptive_max_pool2d(tensor([[[[1.0, 5.0, 2.0, 4.0]]]]), (1, 2)).numpy()[0, 0]
     array([[5., 4.]], dtype=float32)
     """
-    x, rows, cols = _adaptive(x, output_size)
+    x, plane, size = _adaptive(x, output_size)
+    rows, cols = (taps.adaptive_bins(plane[a], size[a]) for a in (0, 1))
     y, indices = AdaptiveMaxPool2d(rows, cols)(x)
     return (y, indices) if return_indices else y
 
 
-def _adaptive(x: Any, output_size: Any) -> tuple[Tensor, Bins, Bins]:
+def _adaptive(x: Any, output_size: Any) -> tuple[Tensor, Pair, Pair]:
     x, plane = plane_of(x)
     if isinstance(output_size, (list, tuple)) and len(output_size) == 2:
         output_size = [plane[a] if output_size[a] is None else output_size[a] for a in (0, 1)]
     size = as_pair("output_size", output_size, 1)
     checked_size("output_size", *x.shape[:2], *size)
-    return x, taps.adaptive_bins(plane[0], size[0]), taps.adaptive_bins(plane[1], size[1])
+    return x, plane, size
 
 
 def _window(kernel_size: Any, stride: Any, padding: Any, dilation: Any) -> Window2d:

@@ -8,6 +8,7 @@
 #include "cnncore/threads.h"
 #include "cpu/axis.h"
 #include "cpu/dispatch_isa.h"
+#include "cpu/isa/resample_block.h"
 #include "cpu/regions.h"
 #include "cpu/resample_block.h"
 
@@ -15,6 +16,9 @@ namespace cnncore {
 
 CNNCORE_DECLARE_FOR_EACH_ISA(template <class T> void resample_plane_loop(
     const PlanePair<T>& plane, const AxisGroup<T>& rows, const AxisGroup<T>& cols, T* line))
+CNNCORE_DECLARE_FOR_EACH_ISA(template <class T> void sum_columns_loop(const T* x, index_t length,
+                                                                      index_t inner,
+                                                                      index_t columns, T* y))
 
 namespace {
 
@@ -71,6 +75,38 @@ void position_sensitive_adjoint(ArrayView<const T> gy, const RegionLists& region
 
 }  // namespace
 
+namespace {
+
+// Whether the single output is the whole plane, every pixel with the same weight.
+bool whole_planes(const TapsView& rows, const TapsView& cols) {
+  for (const TapsView* axis : {&rows, &cols}) {
+    if (axis->groups != 1 || axis->length != 1 || axis->taps != axis->size || axis->size == 0 ||
+        axis->count[0] != axis->size)
+      return false;
+    for (index_t t = 0; t < axis->size; ++t)
+      if (axis->index[t] != t || axis->weight[t] != axis->weight[0]) return false;
+  }
+  return true;
+}
+
+// A global average.
+template <class T>
+void plane_sums(ArrayView<const T> x, const ArrayView<const std::int64_t>& image,
+                const TapsView& rows, const TapsView& cols, ArrayView<T> y) {
+  const auto loop = CNNCORE_SELECT_ISA(sum_columns_loop<T>);
+  const index_t channels = y[1], pixels = x[2] * x[3];
+  const T weight = static_cast<T>(rows.weight[0] * cols.weight[0]);
+  parallel_for(y[0] * channels, grain_for(pixels), [&](index_t first, index_t last) {
+    for (index_t task = first; task < last; ++task) {
+      const index_t plane = image_of(image, task / channels) * channels + task % channels;
+      loop(x.data + plane * pixels, pixels, 1, 1, y.data + task);
+      y.data[task] *= weight;
+    }
+  });
+}
+
+}  // namespace
+
 CNNCORE_KERNEL(resample);
 template <class T>
 void resample(ArrayView<const T> x, ArrayView<const std::int64_t> image, const TapsView& rows,
@@ -78,8 +114,13 @@ void resample(ArrayView<const T> x, ArrayView<const std::int64_t> image, const T
   const Axis<T> row_axis(rows, "rows", false), col_axis(cols, "cols", false);
   if (position_sensitive) return position_sensitive_forward(x, image, rows, cols, y);
   const index_t channels = y[1], ph = y[2], pw = y[3], height = x[2], width = x[3];
-  // Images that share their taps (pooling, interpolation) are quick enough along the row.
-  if (image.data != nullptr && worth_blocks(x[0], channels, height * width, y[0], ph * pw))
+  if (y.size() == 0) return;  // there may be no groups to look at
+  if (whole_planes(rows, cols)) return plane_sums(x, image, rows, cols, y);
+  // A row that only repeats pixels needs no arithmetic to be paid for by turning.
+  const bool copies = row_axis.group_of(0).repeat > 0 && col_axis.group_of(0).repeat > 0;
+  if (!copies &&
+      (image.data == nullptr ? channels >= kChannelBlock
+                             : worth_blocks(x[0], channels, height * width, y[0], ph * pw)))
     return resample_blocks(x, image, row_axis, col_axis, plane_work(row_axis, col_axis, ph), y);
   const auto loop = CNNCORE_SELECT_ISA(resample_plane_loop<T>);
   parallel_for(y[0] * channels, grain_for(plane_work(row_axis, col_axis, ph)),
@@ -111,7 +152,8 @@ void resample_adjoint(ArrayView<const T> gy, ArrayView<const std::int64_t> image
   const RegionLists regions(image, gy[0], images);
   if (position_sensitive) return position_sensitive_adjoint(gy, regions, rows, cols, gx);
   const index_t ph = gy[2], pw = gy[3];
-  if (image.data != nullptr && worth_blocks(images, channels, height * width, gy[0], ph * pw))
+  if (image.data == nullptr ? channels >= kChannelBlock
+                            : worth_blocks(images, channels, height * width, gy[0], ph * pw))
     return resample_blocks_adjoint(gy, regions, row_axis, col_axis, gx);
   const auto loop = CNNCORE_SELECT_ISA(resample_plane_loop<T>);
   const index_t work = plane_work(row_axis, col_axis, height) * gy[0] / max_of(1, images);

@@ -1,4 +1,4 @@
-// Resampling of many regions, channels side by side.
+// Resampling with channels side by side.
 //
 // RoI Align reads about 4 x 4 pixels for each of its outputs, scattered along the row: gathers, if
 // the lanes of a vector are pixels. So the planes are turned once, into blocks of 16 channels
@@ -6,7 +6,8 @@
 //   xb[n, C/16, h, w, 16]
 //
 // in which every tap is one whole vector, and the 16 x (PH · PW) results of a region are turned
-// back in the first-level cache. The turn costs one pass over x and is paid for by the regions.
+// back in the first-level cache. The turn costs one pass over x and is paid for by the regions. The
+// same form serves pooling and interpolation, where every image is its own region.
 #include "cpu/resample_block.h"
 
 #include <cstring>
@@ -46,9 +47,34 @@ bool worth_blocks(index_t images, index_t channels, index_t pixels, index_t regi
   return channels >= kChannelBlock && regions * outputs * 2 >= images * pixels;
 }
 
+// Every image its own region: a task turns what it reads itself.
+template <class T>
+void resample_images(ArrayView<const T> x, const Axis<T>& rows, const Axis<T>& cols,
+                     ArrayView<T> y) {
+  const index_t channels = x[1], pixels = x[2] * x[3], outputs = y[2] * y[3];
+  const index_t blocks = ceil_div(channels, kChannelBlock);
+  const TileKernels<T>& kernels = tile_kernels<T>();
+  const auto loop = CNNCORE_SELECT_ISA(resample_block_loop<T>);
+  const index_t work = (pixels + outputs) * kChannelBlock;
+  parallel_for(y[0] * blocks, grain_for(work), [&](index_t first, index_t last) {
+    const Scratch<T> line(cols.line() * kChannelBlock), out(outputs * kChannelBlock);
+    const Scratch<T> in(pixels * kChannelBlock);
+    for (index_t task = first; task < last; ++task) {
+      const index_t b = task % blocks, n = task / blocks,
+                    channel = n * channels + b * kChannelBlock;
+      const index_t count = min_of(kChannelBlock, channels - b * kChannelBlock);
+      to_block(kernels, x.data + channel * pixels, count, pixels, in.data());
+      loop({in.data(), x[3], out.data(), y[3], false}, rows.group_of(n), cols.group_of(n),
+           line.data());
+      from_block(kernels, out.data(), count, outputs, y.data + channel * outputs);
+    }
+  });
+}
+
 template <class T>
 void resample_blocks(ArrayView<const T> x, const ArrayView<const std::int64_t>& image,
                      const Axis<T>& rows, const Axis<T>& cols, index_t work, ArrayView<T> y) {
+  if (image.data == nullptr) return resample_images(x, rows, cols, y);
   const index_t images = x[0], channels = x[1], pixels = x[2] * x[3];
   const index_t blocks = ceil_div(channels, kChannelBlock), outputs = y[2] * y[3];
   const TileKernels<T>& kernels = tile_kernels<T>();

@@ -23,7 +23,7 @@ from kernel_support import (
 )
 
 from cnncore import kernels
-from cnncore.taps import Bins, Taps
+from cnncore.taps import Bins, Taps, adaptive_means
 
 NAN = float("nan")
 
@@ -224,6 +224,11 @@ SAMPLINGS = {
     "one bin": (2, 3, (4, 4), 3, (3, 3), (1, 1), False),
     "larger than the input": (1, 2, (3, 2), None, (1, 1), (7, 9), False),
     "wide": (1, 2, (3, 70), None, (1, 1), (2, 66), False),
+    # enough channels to lie side by side in vectors, and some left over
+    "many channels": (2, 19, (5, 6), None, (1, 1), (4, 3), False),
+    "many channels, own rows": (2, 16, (4, 5), None, (2, 1), (7, 9), False),
+    "many channels, regions": (2, 35, (5, 4), 9, (9, 9), (3, 3), False),
+    "many channels, few regions": (2, 17, (9, 9), 1, (1, 1), (2, 2), False),
     "position sensitive": (2, 12, (5, 6), 4, (4, 4), (2, 3), True),
     "position sensitive, shared": (2, 8, (5, 6), None, (1, 1), (2, 2), True),
     "no regions": (2, 3, (4, 4), 0, (0, 1), (2, 2), False),
@@ -266,6 +271,16 @@ def check_sampling(x, gy, image, rows, cols, sensitive):
 def test_resample_and_its_adjoint(backend, dtype, rng, case):
     x, gy, *at = sampling(case, rng)
     check_sampling(x.astype(dtype), gy.astype(dtype), *at)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 5), (20, 31)])
+def test_resample_of_whole_planes(backend, dtype, rng, size):
+    """A single output of equal weights, as a global average has, is a sum."""
+    x = rng.normal(size=(2, 3, *size)).astype(dtype)
+    rows, cols = adaptive_means(size[0], 1), adaptive_means(size[1], 1)
+    check_sampling(x, rng.normal(size=(2, 3, 1, 1)).astype(dtype), None, rows, cols, False)
+    where = np.array([1, 0, 1])
+    check_sampling(x, rng.normal(size=(3, 3, 1, 1)).astype(dtype), where, rows, cols, False)
 
 
 @pytest.mark.parametrize("form", FORMS)
