@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -183,6 +183,34 @@ def rates(case: CaseResult, row: Row, roof: Roof) -> dict[str, float | None]:
         "peak_share": case.flops / seconds / roof.flops,
         "roof_share": roof.seconds(case.flops, case.nbytes) / seconds,
     }
+
+
+def join(parts: Sequence[Results]) -> Results:
+    """One result of several runs on one machine with the same settings, a suite at a time, say.
+
+    A case measured again replaces the earlier one; limits of the machine are the best seen.
+    """
+    first = parts[0]
+    for part in parts[1:]:
+        for name in ("cnncore", "machine", "settings"):
+            mine, other = getattr(first, name), getattr(part, name)
+            if mine != other:
+                raise ArgumentError("join", f"runs with the same {name}, {mine}", other)
+    best = {k: max(getattr(p.roof, k) for p in parts) for k in ("flops", "bandwidth")}
+    near = max(part.roof.cache_bandwidth for part in parts)
+    cases = {(c.suite, c.label, c.name): c for part in parts for c in part.cases}
+    networks = {(n.label, n.detail): n for part in parts for n in part.networks}
+    return Results(
+        first.cnncore,
+        max(part.date for part in parts),
+        first.machine,
+        {k: v for part in parts for k, v in part.versions.items()},
+        first.settings,
+        Roof(**best, cache_bandwidth=near, method=first.roof.method),
+        list(cases.values()),
+        list(networks.values()),
+        list(dict.fromkeys(remark for part in parts for remark in part.remarks)),
+    )
 
 
 def geometric_mean(values: Iterable[float | None]) -> float | None:

@@ -12,7 +12,7 @@ from cnncore import bench
 from cnncore.bench import convolution, operations, plugins, readme, runner, suites, table
 from cnncore.bench.comparison import THRESHOLD
 from cnncore.bench.peers import PEERS
-from cnncore.bench.results import Results
+from cnncore.bench.results import Results, join
 from cnncore.errors import ArgumentError
 from cnncore.kernels import native
 
@@ -29,6 +29,9 @@ def add_parser(commands: Any) -> None:
     )  # fmt: skip
     parser.add_argument(
         "what", nargs="*", help="suites (all: every one), or an operation with --shape"
+    )
+    parser.add_argument(
+        "--join", nargs="+", type=Path, metavar="JSON", help="measure nothing, put runs together"
     )
     parser.add_argument("--list", action="store_true", help="name all suites and operations")
     _problem_options(parser)
@@ -71,6 +74,10 @@ def _problem_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Measure; status 1 if a result was wrong or something became slower."""
+    if options.join:
+        results = join([bench.load(path) for path in options.join])
+        print("\n".join([*table.machine_lines(results), "", *table.closing_lines(results)]))
+        return finish(results, bench.load(options.compare) if options.compare else None, options)
     if options.list or not options.what:
         print("\n".join(listing()))
         return 0

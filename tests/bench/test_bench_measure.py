@@ -12,7 +12,7 @@ from cnncore import bench
 from cnncore.bench.comparison import compare
 from cnncore.bench.measure import PAUSE, Timing, interleaved, summary
 from cnncore.bench.readme import BEGIN, END, publish, replace_block
-from cnncore.bench.results import CaseResult, NetworkResult, Results, Row, load, rates
+from cnncore.bench.results import CaseResult, NetworkResult, Results, Row, join, load, rates
 from cnncore.bench.roof import Roof
 from cnncore.bench.table import case_lines, closing_lines, markdown, summaries
 from cnncore.errors import ArgumentError
@@ -174,6 +174,18 @@ def test_json_has_the_documented_fields(tmp_path: Path) -> None:
     page = (Path(__file__).parents[2] / "docs" / "benchmarks.md").read_text(encoding="utf-8")
     for name in (*plain, *written, *row, *row["timing"], *plain["roof"]):
         assert f"`{name}`" in page, f"docs/benchmarks.md does not explain {name}"
+
+
+def test_runs_are_joined(tmp_path: Path) -> None:
+    old, new = results(case("a", 1, 2), case("b", 1, 2)), results(case("b", 1, 3), case("c", 1, 2))
+    new.roof = Roof(200e9, 5e9, 60e9, "made up")
+    whole = join([old, new])
+    assert [c.label for c in whole.cases] == ["a", "b", "c"]
+    assert whole.cases[1].ratio == pytest.approx(3.0)
+    assert (whole.roof.flops, whole.roof.bandwidth) == (200e9, 10e9)
+    new.machine = "another"
+    with pytest.raises(ArgumentError, match="machine"):
+        join([old, new])
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"schema": 1}', '{"schema": 2}'])
