@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 PAUSE = 0.01  # seconds after a peer's turn
-SHORTEST = 5e-4  # a shorter call is repeated within its turn until about this much time has passed
+SHORTEST = 2e-3  # a shorter call is repeated within its turn until about this much time has passed
 MOST_REPEATS = 200
 LONGEST = 5.0  # seconds in all for one contender: a slow one gets fewer turns, not fewer than 3
 
@@ -52,18 +52,23 @@ def interleaved(
 ) -> dict[str, Timing]:
     """Time all of ``runs`` in turns; ``pause_after(name)`` says which leave threads spinning.
 
-    Each runs twice first: once for caches, memory and lazy set-up, once to see how long it takes;
-    calls shorter than half a millisecond are then repeated within their turn.  The order of turns
-    is reversed in every second round, so that nobody always follows the same neighbour.  Who needs
-    more than five seconds for all its turns gets fewer; ``Timing.samples`` says how many.
+    Each runs twice first: once for caches, memory and lazy set-up, once to see how long it takes.
+    A turn begins with a call that is not timed: it wakes threads that went to sleep in the pause
+    (after 10 ms of sleep a second thread was measured to join some milliseconds late) and fetches
+    the arrays, as the layer before does in a network.  Calls shorter than two milliseconds are
+    repeated within their turn.  Who begins a round is the second of the round before, so that
+    nobody always follows the same neighbour or itself.  Who needs more than five seconds for all
+    its turns gets fewer; ``Timing.samples`` says how many.
     """
     plans = {name: _plan(run, rounds, clock) for name, run in runs.items()}
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     for number in range(rounds):
-        for name in list(runs)[:: 1 if number % 2 == 0 else -1]:
+        first = number % max(1, len(runs))
+        for name in [*runs][first:] + [*runs][:first]:
             run, (turns, repeats) = runs[name], plans[name]
             if number >= turns:
                 continue
+            run()
             start = clock()
             for _ in range(repeats):
                 run()
