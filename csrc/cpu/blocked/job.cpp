@@ -35,8 +35,11 @@ struct Plan {
     const index_t channel_blocks = ceil_div(job.channels, job.pixel);
     image_pitch = direct ? job.image_stride : checked_product(channel_blocks, block_pitch);
     panels = kernels.panels(job.outputs);
-    panel_groups = min_of(panels, ceil_div(kTasks, blocks.count() * siblings));
-    panels_per_task = ceil_div(panels, max_of(1, panel_groups));
+    // Where nothing is copied, tasks may be small: a few more are shared more evenly.
+    const index_t wanted = direct ? 2 * kTasks : kTasks;
+    panel_groups = min_of(panels, ceil_div(wanted, blocks.count() * siblings));
+    panels_per_task = direct ? max_of(1, panels / max_of(1, panel_groups))
+                             : ceil_div(panels, max_of(1, panel_groups));
     panel_groups = ceil_div(panels, max_of(1, panels_per_task));
     depth.reserve(static_cast<std::size_t>(job.channels * job.taps()));
     for (index_t c = 0; c < job.channels; ++c)
@@ -55,9 +58,12 @@ struct Plan {
 
  private:
   index_t wanted_pixels(const TileKernels<T>& kernels) const {
+    // Few panels and few pixels: more blocks, so that there are tasks enough.
+    const index_t all = job.images * job.grid_h * job.grid_w;
+    const index_t share = ceil_div(all * kernels.panels(job.outputs), kTasks);
     const index_t bytes = static_cast<index_t>(sizeof(T)) * round_up(job.channels, job.pixel) *
                           job.h.step * job.w.step;
-    return max_of(4 * kernels.rows, kSourceBytes / max_of(1, bytes));
+    return max_of(2 * kernels.rows, min_of(share, kSourceBytes / max_of(1, bytes)));
   }
 };
 

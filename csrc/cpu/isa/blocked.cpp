@@ -3,6 +3,8 @@
 
 #include <math.h>
 
+#include <type_traits>
+
 #include "cpu/isa/simd.h"
 
 namespace cnncore {
@@ -18,25 +20,35 @@ CNNCORE_HD typename Simd<T>::vector limited(typename Simd<T>::vector y, T low, T
   return y > h ? h : y;
 }
 
-// Calls one(output, first tap, last tap) for columns that see part of a window's columns, and
-// many(output) for runs of kPixels that see all of them.
-template <class T, class One, class Many>
-CNNCORE_HD void for_columns(const BlockedRows<T>& rows, One one, Many many) {
+// Calls edge(output, first tap, last tap) for columns that see part of a window's columns, and
+// inside(output, count) with a constant count for runs of those that see all of them.
+template <class T, class Edge, class Inside>
+CNNCORE_HD void for_columns(const BlockedRows<T>& rows, Edge edge, Inside inside) {
   const Window1d& w = rows.window.w;
   index_t begin, end, unused;
   w.outputs_inside(0, rows.width, rows.out_width, begin, unused);
   w.outputs_inside(w.kernel - 1, rows.width, rows.out_width, unused, end);
-  for (index_t j = 0; j < rows.out_width;) {
-    if (j >= begin && j + kPixels <= end) {
-      many(j);
-      j += kPixels;
-    } else {
+  end = max_of(begin, end);
+  const auto edges = [&](index_t from, index_t to) {
+    for (index_t j = from; j < to; ++j) {
       index_t first, last;
       w.taps_inside(j, rows.width, first, last);
-      one(j, first, last);
-      ++j;
+      edge(j, first, last);
     }
+  };
+  edges(0, begin);
+  index_t j = begin;
+  for (; j + kPixels <= end; j += kPixels) inside(j, std::integral_constant<int, kPixels>());
+  if (j + 4 <= end) {
+    inside(j, std::integral_constant<int, 4>());
+    j += 4;
   }
+  if (j + 2 <= end) {
+    inside(j, std::integral_constant<int, 2>());
+    j += 2;
+  }
+  if (j < end) inside(j, std::integral_constant<int, 1>());
+  edges(end, rows.out_width);
 }
 
 template <class T>
@@ -66,10 +78,11 @@ void depthwise(const BlockedRows<T>& rows, const BlockedFinish<T>& finish, const
                      load(rows.x + (h.input(i, u) * rows.width + w.input(j, v)) * B);
           finish_pixel(sum, finish, place + j * B, rows.y);
         },
-        [&](index_t j) {
-          Vector sum[kPixels];
+        [&](index_t j, auto count) {
+          constexpr int n = decltype(count)::value;
+          Vector sum[n];
 #pragma GCC unroll 8
-          for (int p = 0; p < kPixels; ++p) sum[p] = bias;
+          for (int p = 0; p < n; ++p) sum[p] = bias;
           for (index_t u = first; u < last; ++u) {
             const T* from = rows.x + (h.input(i, u) * rows.width + w.input(j, 0)) * B;
             const T* tap = weight + u * w.kernel * B;
@@ -77,12 +90,11 @@ void depthwise(const BlockedRows<T>& rows, const BlockedFinish<T>& finish, const
             for (index_t v = 0; v < w.kernel; ++v, from += w.dilation * B, tap += B) {
               const Vector factor = load(tap);
 #pragma GCC unroll 8
-              for (int p = 0; p < kPixels; ++p) sum[p] += factor * load(from + p * step);
+              for (int p = 0; p < n; ++p) sum[p] += factor * load(from + p * step);
             }
           }
 #pragma GCC unroll 8
-          for (int p = 0; p < kPixels; ++p)
-            finish_pixel(sum[p], finish, place + (j + p) * B, rows.y);
+          for (int p = 0; p < n; ++p) finish_pixel(sum[p], finish, place + (j + p) * B, rows.y);
         });
   }
 }
