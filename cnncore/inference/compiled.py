@@ -15,7 +15,7 @@ from cnncore.autograd import Function, Tensor, no_grad
 from cnncore.errors import ArgumentError, ShapeError
 from cnncore.inference.buffers import Life, place
 from cnncore.inference.fuse import fuse
-from cnncore.inference.layout import Reorder, assign, join_inverted
+from cnncore.inference.layout import Reorder, assign, join_inverted, join_scales
 from cnncore.inference.plan import (
     Activation,
     Affine,
@@ -319,6 +319,7 @@ def compile(model: Module, *example: Any, verify: bool = True) -> Compiled:
     before = len(plan.nodes)
     passes = fuse(plan)
     passes["steps on blocked arrays"] = assign(plan)
+    passes["scales fused"] = join_scales(plan)
     passes["inverted residuals joined"] = join_inverted(plan)
     compiled = Compiled(plan)
     run_model = _running(model, inputs)

@@ -9,7 +9,7 @@ result meets an op that knows planes only.  Without the native backend everythin
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -48,6 +48,23 @@ def assign(plan: Plan) -> int:
         count += layout.place(node)
     plan.results = replaced(plan.results, Value, layout.planar)
     plan.nodes = layout.nodes
+    return count
+
+
+def join_scales(plan: Plan) -> int:
+    """Squeeze-and-excite: a product per channel before a 1×1 convolution is made by it."""
+    count = 0
+    for first in list(plan.nodes):
+        user = plan.only_user(first.output)
+        if not isinstance(first.work, BlockedScale) or user is None:
+            continue
+        if _pointwise(user) is None or user.inputs[0] is not first.output:
+            continue
+        assert isinstance(user.work, BlockedConvolution)
+        x, scale = first.inputs
+        _join(plan, [first, user], replace(user.work, scaled=True))
+        user.inputs = [x, *user.inputs[2:], scale]
+        count += 1
     return count
 
 
@@ -94,7 +111,7 @@ def _join(plan: Plan, joined: list[Node], work: Blocked) -> None:
 
 def _pointwise(node: Node) -> Convolution | None:
     """The 1×1 convolution that a node is on blocked arrays."""
-    if not isinstance(node.work, BlockedConvolution) or node.work.planar:
+    if not isinstance(node.work, BlockedConvolution) or node.work.planar or node.work.scaled:
         return None
     work = node.work.work
     plain = work.size is None and work.groups == 1 and work.window == Window2d((1, 1))
@@ -223,10 +240,12 @@ class Reorder:
 
 @dataclass
 class BlockedConvolution:
-    """A ``Convolution``; ``planar``: x comes as planes."""
+    """A ``Convolution``; ``planar``: x comes as planes; ``scaled``: the last input is a factor for
+    each channel of x."""
 
     work: Convolution
     planar: bool
+    scaled: bool = False
 
     def prepare(self, node: Node) -> tuple[Run, int]:
         """See ``plan.Blocked``."""
@@ -242,6 +261,12 @@ class BlockedConvolution:
             work.activation.params,
             self.planar,
         )
+        if self.scaled:
+            return (
+                lambda x, *rest: layer.run(
+                    x, rest[0] if len(rest) > 2 else None, rest[-1], rest[-2]
+                )
+            ), layer.nbytes
         if len(node.inputs) > 1:
             return layer.run, layer.nbytes
         if self.planar:  # the caller's array, or a view

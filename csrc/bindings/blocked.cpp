@@ -81,16 +81,23 @@ class Convolution {
     });
   }
 
-  void run(const py::array& x, const py::object& residual, py::array& out) const {
+  void run(const py::array& x, const py::object& residual, py::array& out,
+           const py::object& scale) const {
     std::visit(
         [&](const auto& convolution) {
           using T = typename std::decay_t<decltype(*convolution)>::Element;
-          const T* const from =
-              source<T>(x, "x", convolution->source(), convolution->planar_source());
+          const BlockedShape in = convolution->source();
+          const T* const from = source<T>(x, "x", in, convolution->planar_source());
+          const T* factor = nullptr;
+          if (!scale.is_none()) {
+            CNNCORE_REQUIRE(convolution->scales(), "scale", "None, but for 1 x 1 and one group",
+                            "an array");
+            factor = source<T>(py::cast<py::array>(scale), "scale", {in.images, in.channels, 1, 1});
+          }
           T* const to = target<T>(out, convolution->target());
           const Finish<T> finish = make_finish<T>(residual, activating_,
                                                   expected_shape<T>(convolution->target(), false));
-          without_gil([&] { convolution->run(from, finish, to); });
+          without_gil([&] { convolution->run(from, finish, to, factor); });
         },
         convolution_);
   }
@@ -269,7 +276,8 @@ void bind_blocked(py::module_& module) {
                     const FlatWindow&, index_t, const Activating&, bool>(),
            py::arg("weight"), py::arg("bias"), py::arg("shape"), py::arg("size"), py::arg("window"),
            py::arg("groups"), py::arg("activating"), py::arg("planar"))
-      .def("run", &Convolution::run, py::arg("x"), py::arg("residual"), py::arg("out"))
+      .def("run", &Convolution::run, py::arg("x"), py::arg("residual"), py::arg("out"),
+           py::arg("scale") = py::none())
       .def_property_readonly("nbytes", &Convolution::bytes);
   py::class_<Inverted>(module, "BlockedInverted")
       .def(py::init<const Shape4&, const FlatWindow&, const Inverted::Stage&,

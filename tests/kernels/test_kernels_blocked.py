@@ -146,6 +146,21 @@ def test_convolutions(case: Any, dtype: Any, transposed: bool) -> None:
                 close(planes(y, target[1]), wanted)
 
 
+@pytest.mark.parametrize("shape", [(1, 40, 56, 57), (3, 33, 7, 7), (2, 700, 4, 5), (9, 3, 2, 2)])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_convolution_of_scaled_channels(shape: tuple[int, ...], dtype: Any) -> None:
+    x, scale = numbers(*shape, dtype=dtype), numbers(*shape[:2], 1, 1, dtype=dtype)
+    weight = (numbers(50, shape[1], 1, 1) / np.sqrt(shape[1])).astype(dtype)
+    point = Window2d((1, 1))
+    residual = numbers(shape[0], 50, *shape[2:], dtype=dtype)
+    wanted = array.conv2d(x * scale, weight, None, point)
+    layer = kernels.convolution(weight, None, shape, point, 1, None, "", (), False)
+    for r in (None, residual):
+        y = memory(wanted.shape, dtype)
+        layer.run(blocked(x), None if r is None else blocked(r), y, blocked(scale))
+        close(planes(y, 50), wanted if r is None else wanted + r)
+
+
 INVERTED = [  # N, C, H, W, E, O, kernel, stride, padding, dilation
     (2, 5, 9, 11, 40, 7, 3, 1, 1, 1),
     (1, 24, 60, 96, 70, 24, 3, 1, 1, 1),
@@ -213,6 +228,8 @@ def test_refusals() -> None:
         layer.run(x, x[:, :, 1:], memory((1, 8, 6, 6), np.float64))
     with pytest.raises(ValueError, match="x"):
         layer.run(x.astype(np.float32), None, memory((1, 8, 6, 6), np.float64))
+    with pytest.raises(ValueError, match="scale"):
+        layer.run(x, None, memory((1, 8, 6, 6), np.float64), memory((1, 20, 1, 1), np.float64))
     with pytest.raises(ArgumentError, match="groups"):
         kernels.convolution(
             numbers(6, 2, 1, 1), None, (1, 4, 3, 3), Window2d((1, 1)), 2, None, "", (), False

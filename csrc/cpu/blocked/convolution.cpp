@@ -97,7 +97,8 @@ std::size_t BlockedConvolution<T>::bytes() const {
 }
 
 template <class T>
-void BlockedConvolution<T>::run(const T* from, const Finish<T>& finish, T* to) const {
+void BlockedConvolution<T>::run(const T* from, const Finish<T>& finish, T* to,
+                                const T* scale) const {
   const index_t B = block_lanes<T>();
   if (depthwise_) {
     run_depthwise(s_, from, packed_->data(), bias_->data(), finish, to);
@@ -113,6 +114,7 @@ void BlockedConvolution<T>::run(const T* from, const Finish<T>& finish, T* to) c
   const index_t group_out = out.channels / s_.groups;
   BlockedJob<T> job{};
   job.pixel = pixel;
+  job.scale = scale;
   job.images = in.images;
   job.channels = group_in;
   job.height = in.height;

@@ -23,7 +23,10 @@ class BlockedConvolution {
   // transposed, source blocked).
   static bool serves(const ConvShape& shape, bool transposed, bool planar_source);
 
-  void run(const T* from, const Finish<T>& finish, T* to) const;
+  // scale: null, or (N, C/B, B) that the source is multiplied by first; one group, blocked source,
+  // a single tap.
+  void run(const T* from, const Finish<T>& finish, T* to, const T* scale = nullptr) const;
+  bool scales() const { return s_.groups == 1 && s_.taps() == 1 && !planar_; }
 
   BlockedShape source() const;
   BlockedShape target() const;

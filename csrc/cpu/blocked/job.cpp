@@ -1,10 +1,12 @@
 #include "cpu/blocked/job.h"
 
 #include <algorithm>
+#include <limits>
 
 #include "cnncore/check.h"
 #include "cnncore/memory_pool.h"
 #include "cnncore/threads.h"
+#include "cpu/isa/blocked.h"
 #include "cpu/tile.h"
 
 namespace cnncore {
@@ -26,7 +28,8 @@ struct Plan {
 
   Plan(const BlockedJob<T>& job_, const TileKernels<T>& kernels, index_t siblings)
       : job(job_),
-        direct(job.h.inside(job.grid_h, job.height) && job.w.inside(job.grid_w, job.width)),
+        direct(job.scale == nullptr && job.h.inside(job.grid_h, job.height) &&
+               job.w.inside(job.grid_w, job.width)),
         blocks(job.images, job.grid_h, job.grid_w, wanted_pixels(kernels)) {
     const index_t rows = direct ? job.height : local_rows(),
                   columns = direct ? job.width : local_columns();
@@ -67,20 +70,39 @@ struct Plan {
   }
 };
 
+// Pixels of one block of channels; `scale` is one vector, or null.
+template <class T>
+void copy_pixels(const T* from, index_t pixels, index_t pixel, const T* scale, T* to) {
+  if (scale == nullptr) {
+    std::copy_n(from, pixels * pixel, to);
+    return;
+  }
+  static const T zeros[64 / sizeof(T)] = {};
+  constexpr T infinity = std::numeric_limits<T>::infinity();
+  blocked_loops<T>().affine(from, scale, {nullptr, zeros, -infinity, infinity}, to, pixels);
+}
+
 // The rows of the source that a block needs, with zeros around it.
 template <class T>
 void copy_block(const Plan<T>& plan, const PixelBlocks::Block& block, T* local) {
   const BlockedJob<T>& job = plan.job;
   const index_t top = block.row * job.h.step + job.h.lowest(), left = job.w.lowest();
   const index_t rows = (block.rows - 1) * job.h.step + Plan<T>::span(job.h) + 1;
-  const index_t columns = plan.local_columns();
+  const index_t columns = plan.local_columns(), blocks = ceil_div(job.channels, job.pixel);
   const index_t begin = min_of(columns, max_of(0, -left));
   const index_t end = max_of(begin, min_of(columns, job.width - left));
+  const bool whole = left == 0 && columns == job.width && top >= 0 && top + rows <= job.height;
   for (index_t n = 0; n < block.images; ++n)
-    for (index_t c = 0; c < ceil_div(job.channels, job.pixel); ++c) {
+    for (index_t c = 0; c < blocks; ++c) {
       const T* const plane =
           job.source + (block.image + n) * job.image_stride + c * job.block_stride();
+      const T* const scale =
+          job.scale != nullptr ? job.scale + ((block.image + n) * blocks + c) * job.pixel : nullptr;
       T* to = local + n * plan.image_pitch + c * plan.block_pitch;
+      if (whole) {
+        copy_pixels(plane + top * plan.row_pitch, rows * columns, job.pixel, scale, to);
+        continue;
+      }
       for (index_t r = 0; r < rows; ++r, to += plan.row_pitch) {
         const index_t row = top + r;
         if (row < 0 || row >= job.height) {
@@ -88,8 +110,8 @@ void copy_block(const Plan<T>& plan, const PixelBlocks::Block& block, T* local) 
           continue;
         }
         std::fill_n(to, begin * job.pixel, T(0));
-        std::copy_n(plane + (row * job.width + left + begin) * job.pixel, (end - begin) * job.pixel,
-                    to + begin * job.pixel);
+        copy_pixels(plane + (row * job.width + left + begin) * job.pixel, end - begin, job.pixel,
+                    scale, to + begin * job.pixel);
         std::fill_n(to + end * job.pixel, (columns - end) * job.pixel, T(0));
       }
     }

@@ -19,7 +19,8 @@ struct BlockedJob {
   index_t grid_h, grid_w;
   const T* panels;
   index_t outputs;
-  const T* bias;  // padded to whole panels
+  const T* bias;   // padded to whole panels
+  const T* scale;  // null, or what every channel of every image is multiplied by first
   index_t target, target_image_stride, target_block_stride, row_step, column_step;  // in elements
 
   index_t block_stride() const { return height * width * pixel; }

@@ -114,8 +114,8 @@ struct GeluTanh {  // x (1 + tanh u)/2 = x σ(2u), u = √(2/π) (x + 0.044715 x
 struct Silu {
   template <int order, class T>
   CNNCORE_HD static T at(T x, T, T) {
+    if (order == 0) return times_logistic(x);
     const Sigmoid3<T> s = sigmoid3(x);
-    if (order == 0) return x * s.value;
     if (order == 1) return s.value + x * s.first;
     return T(2) * s.first + x * s.second;
   }

@@ -71,6 +71,19 @@ CNNCORE_HD double exponential(double x) {
   return ::exp(x);
 }
 
+// x / (1 + e^-x). The exponential stays among the normal numbers, so that 2^n can be added to the
+// exponent's bits: below -87 the result is that of -87, some -1e-36.
+CNNCORE_HD float times_logistic(float x) {
+  const float z = x < -87.0f ? -87.0f : x;
+  std::int32_t n;
+  const float p = detail::reduced_expm1(z > 87.0f ? -87.0f : -z, n);
+  const std::uint32_t bits = detail::bits_from_float(1.0f + p);
+  return z / (1.0f + detail::float_from_bits(bits + (static_cast<std::uint32_t>(n) << 23)));
+}
+CNNCORE_HD double times_logistic(double x) {
+  return x / (1.0 + ::exp(-x));
+}
+
 // e^x - 1 for x <= 88 (beyond, that of 88).
 CNNCORE_HD float exponential_minus_1(float x) {
   std::int32_t n;
