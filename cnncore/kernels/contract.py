@@ -28,7 +28,7 @@ from cnncore.taps import Bins, Taps
 
 Array = Any  # numpy.ndarray or cupy.ndarray; the two share no useful static type
 
-# "auto" chooses among the others; "winograd" between its two forms.  A backend may compute several
+# "auto" chooses among the others; "winograd" between its forms.  A backend may compute several
 # by one method (the plain one knows im2col, implicit_gemm, Winograd), but refuses the same calls.
 CONV_ALGORITHMS = (
     "auto",
@@ -37,6 +37,7 @@ CONV_ALGORITHMS = (
     "winograd",
     "winograd_2x2",
     "winograd_4x4",
+    "winograd_phases",
     "direct",
     "depthwise",
 )

@@ -29,12 +29,13 @@ struct WinogradSteps {
 };
 constexpr WinogradSteps kFour{650, 500, 300, 650, 400};
 constexpr WinogradSteps kTwo{260, 180, 180, 250, 250};
+constexpr WinogradSteps kThree{260, 1000, 500, 0, 0};  // the four phases
 
 double winograd_steps(const ConvShape& s, ConvDirection direction, index_t width, index_t m) {
-  const WinogradSteps& one = m == 4 ? kFour : kTwo;
+  const WinogradSteps& one = m == kPhases ? kThree : m == 4 ? kFour : kTwo;
   const bool back = direction == ConvDirection::weight;
   const WinogradProblem p = winograd_problem(s, back ? ConvDirection::output : direction, m);
-  const double tiles = of(p.grid().count()), points = of((m + 2) * (m + 2));
+  const double tiles = of(p.grid().count()), points = of(m == kPhases ? 64 : (m + 2) * (m + 2));
   const double channels = of(p.channels), outputs = of(ceil_div(p.outputs, width));
   const double in = tiles * of(ceil_div(p.channels, width)), out = tiles * outputs;
   const double filters = channels * outputs;
@@ -93,6 +94,10 @@ double depthwise_steps(const ConvShape& s, ConvDirection, index_t width) {
 
 double winograd_2x2_steps(const ConvShape& s, ConvDirection direction, index_t width) {
   return winograd_steps(s, direction, width, 2);
+}
+
+double winograd_phases_steps(const ConvShape& s, ConvDirection direction, index_t width) {
+  return winograd_steps(s, direction, width, kPhases);
 }
 
 double winograd_4x4_steps(const ConvShape& s, ConvDirection direction, index_t width) {
