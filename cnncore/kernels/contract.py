@@ -271,6 +271,13 @@ def softmax(x: Array, log: bool = False) -> Array:
     raise NotImplementedError
 
 
+def softmax_backward(gy: Array, y: Array, log: bool = False) -> Array:
+    """The gradient of ``softmax`` from its result: ``y ∘ (gy − Σ_k gy∘y)``, or for the logarithm
+    ``gy − exp(y) Σ_k gy``; all ``(O, K, I)``.
+    """
+    raise NotImplementedError
+
+
 # --- boxes ----------------------------------------------------------------------------------------
 
 

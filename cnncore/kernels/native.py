@@ -397,6 +397,11 @@ def softmax(x: Array, log: bool = False) -> Array:
     return _call(_native.softmax, _ready(x), log)
 
 
+def softmax_backward(gy: Array, y: Array, log: bool = False) -> Array:
+    """See ``contract.softmax_backward``."""
+    return _call(_native.softmax_backward, _ready(gy), _ready(y), log)
+
+
 # --- boxes, optimisers ----------------------------------------------------------------------------
 
 
