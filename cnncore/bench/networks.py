@@ -20,7 +20,7 @@ import numpy as np
 
 from cnncore import models, ops
 from cnncore.autograd import Tensor, no_grad
-from cnncore.bench.measure import interleaved
+from cnncore.bench.measure import PAUSE, interleaved
 from cnncore.bench.memory import peak_of_step
 from cnncore.bench.results import NetworkResult, Row
 from cnncore.errors import ArgumentError
@@ -253,7 +253,7 @@ def _timed(
     runs: dict[str, Callable[[], Any]] = {"cnncore": ours.step if job == "training" else ours.infer}
     for name, side in peers.items():
         runs[name] = side.step if job == "training" else side.infer
-    timings = interleaved(runs, rounds, lambda name: name != "cnncore")
+    timings = interleaved(runs, rounds, lambda name: 0.0 if name == "cnncore" else PAUSE)
     worst = max((error for error, _ in errors.values()), default=None)
     rows = [Row("cnncore", "ours", "", worst, timings["cnncore"])]
     rows += [Row(name, "peer", "", errors[name][0], timings[name]) for name in peers]

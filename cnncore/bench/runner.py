@@ -16,7 +16,7 @@ import numpy as np
 
 import cnncore
 from cnncore.bench import convolution, operations, plugins
-from cnncore.bench.measure import interleaved
+from cnncore.bench.measure import PAUSE, PAUSES, interleaved
 from cnncore.bench.peers import Peer
 from cnncore.bench.problem import Array, CannotError, Case, Contender, Problem
 from cnncore.bench.results import CaseResult, Results, Row
@@ -108,7 +108,7 @@ def run_case(
     timings = interleaved(
         {str(i): contender.run for i, contender in runs.items()},
         settings.rounds,
-        lambda i: runs[int(i)].who != "ours",
+        lambda i: pause_after(runs[int(i)]),
         tick=tick,
     )
     for i in runs:
@@ -117,6 +117,13 @@ def run_case(
         suite, problem.kind, problem.label, case.name, case.count, problem.flops, problem.nbytes,
         problem.reference_is, problem.allowed, tuple(rows),
     )  # fmt: skip
+
+
+def pause_after(contender: Contender) -> float:
+    """None after ours, whose threads sleep at once; the longest after a stranger's."""
+    if contender.who == "ours":
+        return 0.0
+    return PAUSES.get(contender.name.split()[0], PAUSE) if contender.who == "peer" else PAUSE
 
 
 def contenders(

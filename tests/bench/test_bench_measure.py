@@ -52,7 +52,7 @@ def test_contenders_take_turns_and_only_peers_are_followed_by_a_pause() -> None:
         return run
 
     runs = {"ours": job("ours", 0.01), "peer": job("peer", 0.02)}
-    found = interleaved(runs, 3, lambda name: name == "peer", clock, clock.sleep)
+    found = interleaved(runs, 3, lambda name: PAUSE if name == "peer" else 0.0, clock, clock.sleep)
     # Twice each to warm up, then turns of an untimed and a timed call; who begins moves on.
     turns = ["ours", "peer", "peer", "ours", "ours", "peer"]
     assert order == ["ours"] * 2 + ["peer"] * 2 + [name for name in turns for _ in range(2)]
@@ -73,7 +73,7 @@ def test_short_calls_are_repeated_and_long_ones_get_fewer_turns() -> None:
         return run
 
     runs = {"short": job("short", 1e-5), "long": job("long", 0.8)}
-    found = interleaved(runs, 10, lambda name: False, clock, clock.sleep)
+    found = interleaved(runs, 10, lambda name: 0.0, clock, clock.sleep)
     assert found["short"].repeats == 200
     assert found["short"].median == pytest.approx(1e-5)
     assert calls["short"] == 2 + 10 * 201

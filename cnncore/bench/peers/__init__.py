@@ -1,8 +1,8 @@
 """The others: what to install for each, and how each solves our problems.
 
-A peer is an object with ``name``, ``spins`` (whether its threads stay awake after a call) and
-``contenders(problem)``, which returns one ``Contender`` for every way worth timing (PyTorch has two
-memory formats) or raises ``CannotError``.  ``find`` imports only what was asked for.
+A peer is an object with ``name``, ``version`` and ``contenders(problem)``, which returns one
+``Contender`` for every way worth timing (PyTorch has two memory formats) or raises ``CannotError``.
+``find`` imports only what was asked for.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ class Peer(Protocol):
     """What the runner knows of a peer."""
 
     name: str
-    spins: bool
     version: str
 
     def contenders(self, problem: Problem) -> list[Contender]:

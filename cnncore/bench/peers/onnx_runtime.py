@@ -18,7 +18,7 @@ OPSET, IR = 17, 9
 class Peer:
     """ONNX Runtime on so many threads."""
 
-    name, spins, version = "onnxruntime", True, str(onnxruntime.__version__)
+    name, version = "onnxruntime", str(onnxruntime.__version__)
 
     def __init__(self, threads: int) -> None:
         self.options = onnxruntime.SessionOptions()

@@ -16,7 +16,7 @@ from cnncore.kernels.dispatch import use_backend
 class Peer:
     """NumPy on so many threads of its BLAS (only if threadpoolctl is there to say so)."""
 
-    name, spins, version = "numpy", True, np.__version__
+    name, version = "numpy", np.__version__
 
     def __init__(self, threads: int) -> None:
         try:

@@ -23,7 +23,7 @@ FORMATS = {"torch NCHW": torch.contiguous_format, "torch channels_last": torch.c
 class Peer:
     """PyTorch on so many threads."""
 
-    name, spins, version = "torch", True, str(torch.__version__)
+    name, version = "torch", str(torch.__version__)
 
     def __init__(self, threads: int) -> None:
         torch.set_num_threads(threads)
