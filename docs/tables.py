@@ -24,8 +24,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # What was verified, and by which tests; README.md says it in words.
 SHAPES = "S"  # tests/models/*/test_*_tables.py
-WHOLE = "F"  # tests/parity/test_parity_classification.py: logits and a training step's gradients
-LOGITS = "L"  # the same, logits only
+WHOLE = "F"  # tests/parity/test_parity_*: logits and a training step's gradients
 RUNTIME = "O"  # tests/parity/test_parity_onnx.py: ONNX Runtime on the exported file
 PHOTOGRAPHS = "P"  # tests/test_cli_predict.py: the public weights on real photographs
 TRAINED = "T"  # tests/train: trained here to a score that the README states
@@ -42,16 +41,16 @@ OTHERS = {
     **{f"fcn{s}s": ((3, 500, 500), VOC, "torchfcn", SHAPES + RUNTIME) for s in (8, 16, 32)},
     "fcn_alexnet": ((3, 500, 500), VOC, "", SHAPES + RUNTIME),
     **{
-        f"{head}_resnet{depth}": ((3, 520, 520), VOC, f"torchvision {head}_resnet{depth}", marks)
+        name: ((3, 520, 520), VOC, f"torchvision {name}", SHAPES + WHOLE + RUNTIME)
         for head in ("fcn", "deeplabv3")
-        for depth, marks in ((50, SHAPES + RUNTIME), (101, SHAPES))
+        for name in (f"{head}_resnet50", f"{head}_resnet101")
     },
     "deconvnet": ((3, 224, 224), VOC, "", SHAPES + RUNTIME),
     "segnet": ((3, 360, 480), {"num_classes": 11}, "", SHAPES + RUNTIME),
     "segnet_basic": ((3, 360, 480), {"num_classes": 11}, "", SHAPES + RUNTIME),
     **{
-        f"ternausnet{depth}": ((3, 256, 256), {"num_classes": 1}, TERNAUSNET, SHAPES + RUNTIME)
-        for depth in (11, 16)
+        name: ((3, 256, 256), {"num_classes": 1}, TERNAUSNET, SHAPES + WHOLE + RUNTIME)
+        for name in ("ternausnet11", "ternausnet16")
     },
     "fpn_resnet50": ((3, 512, 512), VOC, "", RUNTIME),
     "unet_fpn": ((3, 256, 256), VOC, "", RUNTIME),
@@ -66,10 +65,8 @@ def verified(name: str) -> str:
     if name in VARIANTS:
         source = VARIANTS[name].layout.split()[0].rstrip(",")
         marks = [SHAPES, RUNTIME]
-        if source in ("torchvision", "timm", "Cadene", "package"):
+        if source in ("torchvision", "timm", "Cadene", "Keras", "package"):
             marks.insert(1, WHOLE)
-        elif source == "Keras":
-            marks.insert(1, LOGITS)
         if name == "efficientnet_lite0":
             marks.append(PHOTOGRAPHS)
     else:

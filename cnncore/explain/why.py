@@ -161,7 +161,7 @@ def why(
         for candidate in candidates:
             candidate.seconds = _seconds(calls[candidate.algorithm])
     one_group = layer.shape[1] // layer.groups, layer.outputs // layer.groups
-    refused = {a: unserved(a, layer.window, *one_group) for a in CONV_ALGORITHMS}
+    refused = {a: unserved(a, layer.window, *one_group, layer.direction) for a in CONV_ALGORITHMS}
     return Choice(str(layer), chosen, reason, candidates, {a: r for a, r in refused.items() if r})
 
 

@@ -69,35 +69,33 @@ def join_scales(plan: Plan) -> int:
 
 
 def join_inverted(plan: Plan) -> int:
-    """1×1, depthwise and 1×1 convolutions that follow each other become one step."""
+    """1×1, depthwise and 1×1 convolutions that follow each other, or two of them, become one."""
     count = 0
     for first in list(plan.nodes):
-        expand = _pointwise(first)
-        middle = plan.only_user(first.output)
-        if expand is None or len(first.inputs) > 1 or middle is None:
-            continue
-        filter = _depthwise(middle)
-        if filter is None:
+        expand = _pointwise(first) if len(first.inputs) == 1 else None
+        middle = first if expand is None else plan.only_user(first.output)
+        filter = None if middle is None else _depthwise(middle)
+        if middle is None or filter is None:
             continue
         last = plan.only_user(middle.output)
         project = None if last is None or last.inputs[0] is not middle.output else _pointwise(last)
-        dtype, shape, expanded = first.output.dtype, first.inputs[0].shape, first.output.shape[1]
-
-        def pays(
-            outputs: int, shape: Any = shape, expanded: int = expanded,
-            window: Window2d = filter.window, dtype: Any = dtype,
-        ) -> bool:  # fmt: skip
-            return blocked.inverted_pays(shape, expanded, outputs, window, dtype)
-
-        if last is not None and project is not None and pays(project.weight.shape[0]):
-            joined = [first, middle, last]
-        elif pays(0):
-            joined, project = [first, middle], None
+        joined = [first] if expand is None else [first, middle]
+        if last is not None and project is not None and _pays(joined, filter, project):
+            joined.append(last)
+        elif len(joined) == 2 and _pays(joined, filter, None):
+            project = None
         else:
             continue
         _join(plan, joined, BlockedInverted(expand, filter, project))
         count += 1
     return count
+
+
+def _pays(joined: list[Node], filter: Convolution, project: Convolution | None) -> bool:
+    x, expanded = joined[0].inputs[0], joined[-1].output.shape[1]
+    outputs = 0 if project is None else int(project.weight.shape[0])
+    expands = len(joined) > 1
+    return blocked.inverted_pays(x.shape, expanded, outputs, expands, filter.window, x.dtype)
 
 
 def _join(plan: Plan, joined: list[Node], work: Blocked) -> None:
@@ -278,7 +276,7 @@ class BlockedConvolution:
 class BlockedInverted:
     """``project(filter(expand(x)))``, the convolutions of an inverted residual block."""
 
-    expand: Convolution
+    expand: Convolution | None
     filter: Convolution
     project: Convolution | None
 

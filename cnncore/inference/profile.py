@@ -57,7 +57,8 @@ def multiply_adds(node: Node) -> int:
         work = node.work
         source = math.prod(node.inputs[0].shape[2:])
         target = math.prod(node.output.shape[2:])
-        total = source * work.expand.weight.size + target * work.filter.weight.size
+        total = target * work.filter.weight.size
+        total += 0 if work.expand is None else source * work.expand.weight.size
         total += 0 if work.project is None else target * work.project.weight.size
         return int(node.output.shape[0] * total)
     convolution = getattr(node.work, "work", node.work)

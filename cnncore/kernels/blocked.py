@@ -59,16 +59,21 @@ Stage = tuple[Array, Array | None, str, Sequence[float]]
 
 
 def inverted_pays(
-    shape: tuple[int, ...], expanded: int, outputs: int, window: Window2d, dtype: Any
+    shape: tuple[int, ...],
+    expanded: int,
+    outputs: int,
+    expands: bool,
+    window: Window2d,
+    dtype: Any,
 ) -> bool:
     """Whether ``inverted`` is expected to beat its layers; x ``(N, C, H, W)``, outputs 0: none."""
     like = np.empty(0, dtype)
-    settings = (shape, expanded, outputs, window.flat(), like)
+    settings = (shape, expanded, outputs, expands, window.flat(), like)
     return bool(native._call(native._native.blocked_inverted_pays, *settings))
 
 
 def inverted(shape: tuple[int, ...], window: Window2d, stages: Sequence[Stage | None]) -> Any:
-    """1×1, depthwise and (None: without) 1×1 in one: ``run(x, residual, out)``, ``nbytes``."""
+    """1×1, depthwise and 1×1 in one (None: without): ``run(x, residual, out)``, ``nbytes``."""
 
     def ready(stage: Stage | None) -> tuple[Any, ...] | None:
         if stage is None:

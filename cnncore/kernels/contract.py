@@ -28,7 +28,7 @@ from cnncore.taps import Bins, Taps
 
 Array = Any  # numpy.ndarray or cupy.ndarray; the two share no useful static type
 
-# "auto" chooses among the others; "winograd" between its two forms.  A backend may compute several
+# "auto" chooses among the others; "winograd" between its forms.  A backend may compute several
 # by one method (the plain one knows im2col, implicit_gemm, Winograd), but refuses the same calls.
 CONV_ALGORITHMS = (
     "auto",
@@ -37,6 +37,7 @@ CONV_ALGORITHMS = (
     "winograd",
     "winograd_2x2",
     "winograd_4x4",
+    "winograd_phases",
     "direct",
     "depthwise",
 )
@@ -266,6 +267,13 @@ def softmax(x: Array, log: bool = False) -> Array:
     """``exp(x)/Σ_k exp(x)`` (or its logarithm) along the middle axis of ``(O, K, I)``, K >= 1.
 
     The maximum is subtracted first; a column of −inf except one entry is exact.
+    """
+    raise NotImplementedError
+
+
+def softmax_backward(gy: Array, y: Array, log: bool = False) -> Array:
+    """The gradient of ``softmax`` from its result: ``y ∘ (gy − Σ_k gy∘y)``, or for the logarithm
+    ``gy − exp(y) Σ_k gy``; all ``(O, K, I)``.
     """
     raise NotImplementedError
 

@@ -152,6 +152,10 @@ def conv2d(
     epilogue: Epilogue | None = None,
 ) -> Array:
     """See ``contract.conv2d``; the epilogue is applied while results are in the cache."""
+    if algorithm == "auto" and switches.measures_algorithms():
+        layer = ("output", x.shape, weight.shape[0], window, groups, x.dtype)
+        rest = (window, groups)
+        algorithm = _fastest(*layer, lambda a: conv2d(x, weight, bias, *rest, a, epilogue))
     residual, activating = _finish(epilogue)
     return _call(
         _native.conv2d,
@@ -177,6 +181,13 @@ def conv_transpose2d(
     epilogue: Epilogue | None = None,
 ) -> Array:
     """See ``contract.conv_transpose2d``; the epilogue is applied while results are in the cache."""
+    if algorithm == "auto" and switches.measures_algorithms():
+        shape = (y.shape[0], weight.shape[1] * groups, *size)
+        layer = ("input", shape, weight.shape[0], window, groups, y.dtype)
+        rest = (size, window, groups)
+        algorithm = _fastest(
+            *layer, lambda a: conv_transpose2d(y, weight, bias, *rest, a, epilogue)
+        )
     residual, activating = _finish(epilogue)
     return _call(
         _native.conv_transpose2d,
@@ -190,6 +201,13 @@ def conv_transpose2d(
         residual,
         activating,
     )
+
+
+def _fastest(*args: Any) -> str:
+    """See ``measured.choose``."""
+    from cnncore.kernels import measured  # which times the functions of this module
+
+    return measured.choose(*args)
 
 
 Activating = tuple[int, float, float]  # number of the activation (-1: none), its parameters
@@ -234,6 +252,9 @@ def conv2d_weight(
     x: Array, gy: Array, window: Window2d, groups: int = 1, algorithm: str = "auto"
 ) -> Array:
     """See ``contract.conv2d_weight``."""
+    if algorithm == "auto" and switches.measures_algorithms():
+        layer = ("weight", x.shape, gy.shape[1], window, groups, x.dtype)
+        algorithm = _fastest(*layer, lambda a: conv2d_weight(x, gy, window, groups, a))
     return _call(_native.conv2d_weight, _ready(x), _ready(gy), window.flat(), groups, algorithm)
 
 
@@ -395,6 +416,11 @@ def reduce_max(x: Array, axis: int) -> tuple[Array, Array]:
 def softmax(x: Array, log: bool = False) -> Array:
     """See ``contract.softmax``."""
     return _call(_native.softmax, _ready(x), log)
+
+
+def softmax_backward(gy: Array, y: Array, log: bool = False) -> Array:
+    """See ``contract.softmax_backward``."""
+    return _call(_native.softmax_backward, _ready(gy), _ready(y), log)
 
 
 # --- boxes, optimisers ----------------------------------------------------------------------------

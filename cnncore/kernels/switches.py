@@ -19,7 +19,12 @@ from cnncore.errors import ArgumentError
 
 PRECISIONS = ("strict", "fast")
 
-_values: dict[str, Any] = {"tf32": False, "deterministic": False, "precision": "fast"}
+_values: dict[str, Any] = {
+    "tf32": False,
+    "deterministic": False,
+    "precision": "fast",
+    "measure": False,
+}
 # Called after a change: choices made under the old value are void.
 observers: list[Callable[[], None]] = []
 
@@ -97,3 +102,18 @@ def set_precision(name: str) -> Setting:
 def get_precision() -> str:
     """``"fast"`` or ``"strict"``: see ``set_precision``."""
     return str(_values["precision"])
+
+
+def measure_algorithms(wanted: bool = True) -> Setting:
+    """Let ``"auto"`` of compiled convolutions time the algorithms, once a shape, and take the best.
+
+    Off unless asked for.  Results of two processes may then differ in their last bits, since the
+    algorithms round differently; under ``deterministic`` the rule decides as usual.  Layers of a
+    compiled network are prepared by the rule.
+    """
+    return Setting("measure", bool(wanted))
+
+
+def measures_algorithms() -> bool:
+    """Whether ``measure_algorithms`` is on and ``deterministic`` is not."""
+    return bool(_values["measure"]) and not _values["deterministic"]

@@ -16,7 +16,7 @@ from cnncore.autograd import Function, Tensor
 from cnncore.errors import ArgumentError, GraphError, ShapeError
 from cnncore.kernels.dispatch import array_module
 from cnncore.ops.arguments import axis_index, float_tensor
-from cnncore.ops.elementwise import exp, mul, sub, where
+from cnncore.ops.elementwise import exp, mul, neg, sub, where
 from cnncore.ops.linear import LinearMap, apply
 from cnncore.ops.reduce import sum
 from cnncore.ops.shape import reshape
@@ -258,15 +258,47 @@ class Softmax(Function):
 
     def forward(self, x: Array) -> Array:
         self.keep_output(0)
-        outer, inner = math.prod(x.shape[: self.axis]), math.prod(x.shape[self.axis + 1 :])
-        columns = x.reshape(outer, x.shape[self.axis], inner)
-        return kernels.softmax(columns, self.log).reshape(x.shape)
+        return kernels.softmax(_columns(x, self.axis), self.log).reshape(x.shape)
 
     def backward(self, gy: Tensor) -> tuple[Tensor]:
         (y,) = self.kept()
-        if self.log:
-            return (sub(gy, mul(exp(y), sum(gy, self.axis, True))),)
-        return (mul(y, sub(gy, sum(mul(gy, y), self.axis, True))),)
+        return (SoftmaxBackward(self.axis, self.log)(gy, y),)
+
+
+class SoftmaxBackward(Function):
+    """``y ∘ (gy − Σ gy∘y)``, or ``gy − exp(y) Σ gy``: linear in gy.  Keeps y, and gy if y wants a
+    gradient."""
+
+    def __init__(self, axis: int, log: bool) -> None:
+        self.axis, self.log = axis, log
+
+    def forward(self, gy: Array, y: Array) -> Array:
+        self.keep_input(0 if self.needs[1] else None, 1)
+        columns = _columns(gy, self.axis), _columns(y, self.axis)
+        return kernels.softmax_backward(*columns, self.log).reshape(y.shape)
+
+    def backward(self, u: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """Cotangent ``u``: with ``S`` the sum over classes, kept as an axis of one."""
+        gy, y = self.kept()
+
+        def S(z: Tensor) -> Tensor:  # noqa: N802
+            return sum(z, self.axis, True)
+
+        p = exp(y) if self.log else y
+        ggy = gz = None
+        if self.needs[0]:
+            ggy = sub(u, S(mul(u, p))) if self.log else mul(p, sub(u, S(mul(u, p))))
+        if self.needs[1] and self.log:
+            gz = neg(mul(mul(u, p), S(gy)))
+        elif self.needs[1]:
+            gz = sub(mul(u, sub(gy, S(mul(gy, p)))), mul(gy, S(mul(u, p))))
+        return ggy, gz
+
+
+def _columns(x: Array, axis: int) -> Array:
+    """``(outer, K, inner)`` with the classes in the middle."""
+    outer, inner = math.prod(x.shape[:axis]), math.prod(x.shape[axis + 1 :])
+    return x.reshape(outer, x.shape[axis], inner)
 
 
 def _softmax(x: Any, dim: Any, log: bool) -> Tensor:

@@ -18,7 +18,7 @@ from cnncore.autograd import Tensor, no_grad
 from cnncore.data import Dataset, Loader, Sample, Scenes
 from cnncore.nn import init
 from cnncore.train.loop import LossTerms, Recipe, Rng
-from cnncore.vision.metrics import (
+from cnncore.vision import (
     Objects,
     class_iou,
     coco_metrics,

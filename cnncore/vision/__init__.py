@@ -7,6 +7,7 @@ Conventions: boxes are ``xyxy`` floats (pixel edges), labels 0 for the first rea
 from __future__ import annotations
 
 from cnncore.vision.anchors import AnchorSettings, cell_anchors, make_anchors
+from cnncore.vision.borders import border_weights
 from cnncore.vision.boxes import (
     as_boxes,
     box_area,
@@ -40,12 +41,8 @@ from cnncore.vision.metrics import (
     COCO_NAMES,
     NOTHING,
     Objects,
-    class_iou,
     coco_class_ap,
     coco_metrics,
-    confusion_matrix,
-    mean_iou,
-    pixel_accuracy,
 )
 from cnncore.vision.nms import batched_nms, nms, top_k
 from cnncore.vision.proposals import (
@@ -57,6 +54,20 @@ from cnncore.vision.proposals import (
     select_proposals,
 )
 from cnncore.vision.samplers import BalancedSampler
+from cnncore.vision.segmentation_metrics import (
+    boundary_f1,
+    class_accuracy,
+    class_dice,
+    class_iou,
+    confusion_matrix,
+    frequency_weighted_iou,
+    mean_accuracy,
+    mean_dice,
+    mean_iou,
+    median_frequency_weights,
+    pixel_accuracy,
+)
+from cnncore.vision.tiles import predict_tiled
 
 __all__ = [
     "BACKGROUND",
@@ -78,11 +89,15 @@ __all__ = [
     "Proposals",
     "as_boxes",
     "batched_nms",
+    "border_weights",
+    "boundary_f1",
     "box_area",
     "box_convert",
     "box_iou",
     "boxes_of_masks",
     "cell_anchors",
+    "class_accuracy",
+    "class_dice",
     "class_iou",
     "clip_boxes",
     "coco_class_ap",
@@ -95,14 +110,19 @@ __all__ = [
     "draw_objects",
     "encode_rle",
     "find_images",
+    "frequency_weighted_iou",
     "generalized_box_iou",
     "make_anchors",
     "mask_iou",
+    "mean_accuracy",
+    "mean_dice",
     "mean_iou",
+    "median_frequency_weights",
     "nms",
     "paste_masks",
     "photograph",
     "pixel_accuracy",
+    "predict_tiled",
     "read_image",
     "remove_small_boxes",
     "select_detections",

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-from cnncore.errors import ArgumentError, DTypeError, ShapeError, require
+from cnncore.errors import ArgumentError, ShapeError, require
 from cnncore.geometry import as_int
 from cnncore.vision.boxes import BoolArray, FloatArray, IntArray, as_boxes, as_labels, as_vector
 from cnncore.vision.masks import as_masks, encode_rle
@@ -166,72 +166,3 @@ def _records(
             )
             records.append(record)
     return records
-
-
-def confusion_matrix(
-    truth: ArrayLike, prediction: ArrayLike, num_classes: int, ignore_index: int | None = None
-) -> IntArray:
-    """Pixel counts ``(K, K)`` int64: row is the true class, column the predicted one.
-
-    Arrays of one shape of integers ``0..K-1``.  Pixels whose truth is ``ignore_index`` do not
-    count.  Matrices of several batches add up.
-
-    >>> confusion_matrix([0, 0, 1, 1], [0, 1, 1, 1], 2).tolist()
-    [[1, 1], [0, 2]]
-    """
-    classes = as_int("num_classes", num_classes, 1)
-    true, found = np.asarray(truth), np.asarray(prediction)
-    if true.shape != found.shape:
-        raise ShapeError("prediction", f"the shape of truth, {true.shape}", found.shape)
-    counted = np.ones(true.shape, np.bool_) if ignore_index is None else true != ignore_index
-    for argument, values in (("truth", true), ("prediction", found)):
-        if values.size and values.dtype.kind not in "iu":
-            raise DTypeError(argument, "integers", f"dtype {values.dtype}", "scores.argmax(1)")
-        used = values[counted]
-        if used.size and (used.min() < 0 or used.max() >= classes):
-            got = f"{used.min()}..{used.max()}"
-            raise ArgumentError(argument, f"classes 0..{classes - 1}", got, "num_classes larger")
-    pairs = true[counted].astype(np.int64) * classes + found[counted].astype(np.int64)
-    return np.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
-
-
-def class_iou(confusion: ArrayLike) -> NDArray[np.float64]:
-    """``TP / (TP + FP + FN)`` of each class ``(K,)``; ``NOTHING`` if it occurs in neither.
-
-    >>> class_iou([[1, 1, 0], [0, 2, 0], [0, 0, 0]]).round(2).tolist()
-    [0.5, 0.67, -1.0]
-    """
-    counts = _as_confusion(confusion)
-    hits = np.diagonal(counts)
-    union = counts.sum(0) + counts.sum(1) - hits
-    return np.where(union > 0, hits / np.maximum(union, 1), NOTHING)
-
-
-def mean_iou(confusion: ArrayLike) -> float:
-    """The mean of ``class_iou`` over the classes that occur; ``NOTHING`` if none does.
-
-    >>> mean_iou([[1, 0, 0], [1, 1, 0], [0, 0, 0]])
-    0.5
-    """
-    values = class_iou(confusion)
-    values = values[values >= 0]
-    return float(values.mean()) if len(values) else NOTHING
-
-
-def pixel_accuracy(confusion: ArrayLike) -> float:
-    """The share of pixels labelled right; ``NOTHING`` if there are none.
-
-    >>> pixel_accuracy([[1, 1], [0, 2]])
-    0.75
-    """
-    counts = _as_confusion(confusion)
-    return float(np.trace(counts) / counts.sum()) if counts.sum() else NOTHING
-
-
-def _as_confusion(confusion: ArrayLike) -> IntArray:
-    counts = np.asarray(confusion)
-    if counts.ndim != 2 or counts.shape[0] != counts.shape[1]:
-        raise ShapeError("confusion", "shape (K, K)", f"shape {counts.shape}")
-    if counts.size and (counts.dtype.kind not in "iu" or counts.min() < 0):
-        raise DTypeError("confusion", "counts >= 0 of an integer type", f"dtype {counts.dtype}")
-    return counts.astype(np.int64, copy=False)

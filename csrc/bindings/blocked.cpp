@@ -114,31 +114,35 @@ class Convolution {
 };
 
 // x (N, C, H, W), E channels in the middle, O at the end or 0.
-InvertedShape make_inverted(const Shape4& shape, index_t expanded, index_t outputs,
+InvertedShape make_inverted(const Shape4& shape, index_t expanded, index_t outputs, bool expands,
                             const FlatWindow& flat) {
   require_size("shape", shape[1], 1);
+  CNNCORE_REQUIRE(expands || expanded == shape[1], "filter", "a filter for each channel", expanded);
   require_size("outputs", outputs, 0);
   const ConvShape filter = make_shape(shape[0], expanded, shape[2], shape[3], expanded,
                                       max_of(1, expanded), make_window(flat));
   checked_product(expanded, shape[1] + outputs);
-  return {shape[1], filter, outputs};
+  return {shape[1], filter, outputs, expands};
 }
 
 class Inverted {
  public:
-  // A stage: weight, bias or None, activating. The last one may be None.
+  // A stage: weight, bias or None, activating. The first or the last may be None.
   using Stage = std::tuple<py::array, py::object, Activating>;
 
-  Inverted(const Shape4& shape, const FlatWindow& flat, const Stage& expand, const Stage& filter,
-           const std::optional<Stage>& project)
-      : expand_(std::get<2>(expand)), filter_(std::get<2>(filter)) {
+  Inverted(const Shape4& shape, const FlatWindow& flat, const std::optional<Stage>& expand,
+           const Stage& filter, const std::optional<Stage>& project)
+      : filter_(std::get<2>(filter)) {
+    CNNCORE_REQUIRE(expand || project, "stages", "at least two of them", "one");
+    if (expand) expand_ = std::get<2>(*expand);
     if (project) project_ = std::get<2>(*project);
-    by_dtype(std::get<0>(expand), "expand", [&](auto zero) {
+    by_dtype(std::get<0>(filter), "filter", [&](auto zero) {
       using T = decltype(zero);
-      const index_t expanded = std::get<0>(expand).shape(0);
+      const index_t expanded = std::get<0>(filter).shape(0);
       const index_t outputs = project ? std::get<0>(*project).shape(0) : 0;
-      const InvertedShape s = make_inverted(shape, expanded, outputs, flat);
-      const Part<T> one(expand, s.expand()), two(filter, s.filter);
+      const InvertedShape s = make_inverted(shape, expanded, outputs, expand.has_value(), flat);
+      const Part<T> one = expand ? Part<T>(*expand, s.expand()) : Part<T>{};
+      const Part<T> two(filter, s.filter);
       const Part<T> three = project ? Part<T>(*project, s.project()) : Part<T>{};
       layer_ = std::make_unique<BlockedInverted<T>>(s, one.weight, one.bias, two.weight, two.bias,
                                                     three.weight, three.bias);
@@ -179,7 +183,7 @@ class Inverted {
     const T* bias = nullptr;
   };
 
-  Activating expand_, filter_, project_{kNoActivation, 0.0, 0.0};
+  Activating expand_{kNoActivation, 0.0, 0.0}, filter_, project_{kNoActivation, 0.0, 0.0};
   std::variant<std::unique_ptr<BlockedInverted<float>>, std::unique_ptr<BlockedInverted<double>>>
       layer_;
 };
@@ -280,18 +284,20 @@ void bind_blocked(py::module_& module) {
            py::arg("scale") = py::none())
       .def_property_readonly("nbytes", &Convolution::bytes);
   py::class_<Inverted>(module, "BlockedInverted")
-      .def(py::init<const Shape4&, const FlatWindow&, const Inverted::Stage&,
+      .def(py::init<const Shape4&, const FlatWindow&, const std::optional<Inverted::Stage>&,
                     const Inverted::Stage&, const std::optional<Inverted::Stage>&>(),
            py::arg("shape"), py::arg("window"), py::arg("expand"), py::arg("filter"),
            py::arg("project"))
       .def("run", &Inverted::run, py::arg("x"), py::arg("residual"), py::arg("out"))
       .def_property_readonly("nbytes", &Inverted::bytes);
-  module.def("blocked_inverted_pays", [](const Shape4& shape, index_t expanded, index_t outputs,
-                                         const FlatWindow& window, const py::array& like) {
-    return by_dtype(like, "x", [&](auto zero) {
-      return BlockedInverted<decltype(zero)>::pays(make_inverted(shape, expanded, outputs, window));
-    });
-  });
+  module.def("blocked_inverted_pays",
+             [](const Shape4& shape, index_t expanded, index_t outputs, bool expands,
+                const FlatWindow& window, const py::array& like) {
+               return by_dtype(like, "x", [&](auto zero) {
+                 return BlockedInverted<decltype(zero)>::pays(
+                     make_inverted(shape, expanded, outputs, expands, window));
+               });
+             });
   module.def("blocked_serves", &serves);
   module.def("block_lanes", [](const py::array& like) {
     return by_dtype(like, "x", [](auto zero) { return block_lanes<decltype(zero)>(); });

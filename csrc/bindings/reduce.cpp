@@ -66,12 +66,25 @@ py::array softmax_binding(const py::array& x, bool log) {
   });
 }
 
+py::array softmax_backward_binding(const py::array& gy, const py::array& y, bool log) {
+  return by_dtype(y, "y", [&](auto zero) {
+    using T = decltype(zero);
+    const auto g = input<T>(gy, "gy", 3), in = input<T>(y, "y", 3);
+    if (g[0] != in[0] || g[1] != in[1] || g[2] != in[2])
+      throw ArgumentError("gy", "the shape of y", describe_array(gy), "");
+    auto gx = output<T>({in[0], in[1], in[2]});
+    without_gil([&] { softmax_backward<T>(g, in, log, gx.view); });
+    return gx.array;
+  });
+}
+
 }  // namespace
 
 void bind_reduce(py::module_& module) {
   module.def("reduce_sum", &reduce_sum_binding);
   module.def("reduce_max", &reduce_max_binding);
   module.def("softmax", &softmax_binding);
+  module.def("softmax_backward", &softmax_backward_binding);
 }
 
 }  // namespace cnncore

@@ -1,6 +1,9 @@
 #include "cnncore/threads.h"
 
 #include <pthread.h>
+#if defined(__linux__)
+  #include <sched.h>
+#endif
 
 #include <atomic>
 #include <chrono>
@@ -11,6 +14,7 @@
 #include <new>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "cnncore/check.h"
 
@@ -103,6 +107,7 @@ class Team {
     {
       std::lock_guard<std::mutex> lock(mutex_);
       while (workers_ < helpers) start_worker();
+      send_helpers_away();
       posted_ = &job;
       seats_ = helpers;
       generation_.fetch_add(1, std::memory_order_release);
@@ -134,8 +139,26 @@ class Team {
   bool patient() const { return threads() <= cores(); }
 
   void start_worker() {
-    std::thread([this] { serve(); }).detach();
+    std::thread helper([this] { serve(); });
+    helpers_.push_back(helper.native_handle());
+    helper.detach();
     ++workers_;
+    kept_off_ = -1;
+  }
+
+  // The system likes to wake a sleeper on the core of whoever wakes it, and to move it away at a
+  // later clock tick only: for some milliseconds two threads then share one core while another is
+  // idle. So helpers are told to keep off the caller's core, whenever that has changed.
+  void send_helpers_away() {
+#if defined(__linux__)
+    const int core = sched_getcpu();
+    if (core < 0 || core == kept_off_) return;
+    cpu_set_t allowed;
+    if (sched_getaffinity(0, sizeof allowed, &allowed) != 0 || CPU_COUNT(&allowed) < 2) return;
+    CPU_CLR(core, &allowed);
+    for (pthread_t helper : helpers_) pthread_setaffinity_np(helper, sizeof allowed, &allowed);
+    kept_off_ = core;
+#endif
   }
 
   void serve() {
@@ -171,7 +194,9 @@ class Team {
   int seats_ = 0;               // helpers that may still join the posted job
   std::atomic<int> active_{0};  // helpers in the posted job; written under the mutex
   int workers_ = 0;
-  int sleeping_ = 0;  // helpers waiting in wake_
+  std::vector<pthread_t> helpers_;
+  int kept_off_ = -1;  // the core that helpers may not use
+  int sleeping_ = 0;   // helpers waiting in wake_
   std::atomic<unsigned long> generation_{0};
 };
 

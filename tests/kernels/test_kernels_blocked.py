@@ -171,6 +171,10 @@ INVERTED = [  # N, C, H, W, E, O, kernel, stride, padding, dilation
     (8, 6, 7, 7, 80, 40, 3, 1, 1, 1),
     (1, 4, 3, 2, 5, 0, 1, 1, 0, 1),
     (0, 4, 5, 5, 8, 4, 3, 1, 1, 1),
+    (2, 40, 60, 50, 0, 9, 3, 1, 1, 1),
+    (1, 33, 31, 30, 0, 40, 5, 2, 2, 1),
+    (1, 8, 90, 90, 160, 8, 5, 2, 2, 1),
+    (1, 8, 64, 112, 144, 16, 3, 1, (2, 0), (3, 1)),
 ]
 
 
@@ -178,19 +182,21 @@ INVERTED = [  # N, C, H, W, E, O, kernel, stride, padding, dilation
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("kind", ["relu6", "silu"])
 def test_inverted_residuals(case: Any, dtype: Any, kind: str) -> None:
-    """One step and the three convolutions it stands for."""
+    """One step and the convolutions it stands for; E 0: nothing is expanded."""
     n, c, h, w, e, o, *settings = case
+    expands, e = e > 0, e or c
     window = Window2d.make(*settings)
     x = numbers(n, c, h, w, dtype=dtype)
     weights = [numbers(e, c, 1, 1), numbers(e, 1, *window.kernel), numbers(o, e, 1, 1)]
     weights = [(a / np.sqrt(max(1, a[:1].size))).astype(dtype) for a in weights]
     biases = [numbers(e, dtype=dtype), None, numbers(o, dtype=dtype)]
     point = Window2d((1, 1))
-    middle = array.pointwise(array.conv2d(x, weights[0], biases[0], point), kind)
+    middle = array.pointwise(array.conv2d(x, weights[0], biases[0], point), kind) if expands else x
     middle = array.pointwise(array.conv2d(middle, weights[1], biases[1], window, e), kind)
     wanted = array.conv2d(middle, weights[2], biases[2], point) if o else middle
     last = (weights[2], biases[2], "", ())
-    stages = [*((weights[i], biases[i], kind, ()) for i in (0, 1)), last if o else None]
+    one, two = ((weights[i], biases[i], kind, ()) for i in (0, 1))
+    stages = [one if expands else None, two, last if o else None]
     layer = kernels.inverted(x.shape, window, stages)
     residual = numbers(*wanted.shape, dtype=dtype)
     for r in (None, residual) if o else (None,):

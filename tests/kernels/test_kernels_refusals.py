@@ -183,6 +183,7 @@ REFUSED = [
     ("max of nothing", lambda: k.reduce_max(f(2, 0), 1), "x"),
     ("max axis", lambda: k.reduce_max(ROWS, 2), "axis"),
     ("softmax rank", lambda: k.softmax(ROWS), "x"),
+    ("softmax back shape", lambda: k.softmax_backward(f(2, 1, 3), f(2, 2, 3)), "gy"),
     ("softmax of nothing", lambda: k.softmax(f(2, 0, 3)), "x"),
     # boxes
     ("boxes shape", lambda: k.box_iou(f(2, 5), BOXES), "a"),

@@ -112,6 +112,27 @@ def test_softmax(backend, dtype, rng, shape, log, form):
     assert_close(kernels.softmax(x, log), expected, shape[1], terms, dtype)
 
 
+@pytest.mark.parametrize("log", [False, True])
+@pytest.mark.parametrize(
+    "shape", [(3, 5, 1), (2, 40, 1), (2, 3, 7), (1, 21, 300), (0, 2, 3)], ids=str
+)
+def test_softmax_backward(backend, dtype, rng, shape, log):
+    """Against the Jacobian, column by column: ``p (δ − pᵀ)``, or ``δ − 1 pᵀ`` for the logarithm."""
+    y = oracles.softmax(rng.normal(size=shape), log).astype(dtype)
+    gy = rng.normal(size=shape).astype(dtype)
+    expected, terms = np.zeros(shape), np.zeros(shape)
+    for o, i in np.ndindex(shape[0], shape[2]):
+        out, g = y[o, :, i].astype(float), gy[o, :, i].astype(float)
+        p = np.exp(out) if log else out
+        eye = np.eye(shape[1])
+        jacobian = eye - np.outer(np.ones_like(p), p) if log else np.diag(p) - np.outer(p, p)
+        expected[o, :, i] = jacobian.T @ g
+        ones = np.ones_like(p)
+        sizes = eye + np.outer(p, ones) if log else eye * p + np.outer(p, p)
+        terms[o, :, i] = sizes @ abs(g)
+    assert_close(kernels.softmax_backward(gy, y, log), expected, shape[1] + 8, terms, dtype)
+
+
 def test_softmax_of_extremes(backend, dtype):
     x = np.array([[[-INF], [3.0], [-INF]]], dtype)
     assert_exact(kernels.softmax(x), np.array([[[0], [1], [0]]], dtype))

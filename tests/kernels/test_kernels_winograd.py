@@ -100,6 +100,60 @@ def test_any_layer(name, case, dtype, seed, algorithm):
         check(case, dtype, np.random.default_rng(seed), algorithm)
 
 
+# Transposed convolution by 4x4 kernels with stride 2: (N, O, C, groups, (OH, OW), padding, more
+# rows and columns than the smallest result)
+PHASES = {
+    "one pixel": (1, 1, 1, 1, (1, 1), 0, (0, 0)),
+    "no images": (0, 2, 3, 1, (3, 3), 1, (0, 0)),
+    "twice the size": (2, 3, 2, 1, (4, 5), 1, (0, 0)),
+    "even padding": (1, 2, 3, 1, (5, 4), 2, (0, 0)),
+    "padding differs on all sides": (1, 2, 3, 1, (5, 6), ((0, 3), (1, 2)), (0, 1)),
+    "padding wider than the kernel": (1, 2, 1, 1, (7, 8), ((5, 1), (2, 6)), (1, 0)),
+    "groups": (1, 4, 6, 2, (3, 4), 1, (1, 1)),
+    "one row": (1, 3, 2, 1, (1, 9), 1, (0, 0)),
+    "more than a vector": (1, 18, 37, 1, (4, 3), 1, (0, 0)),
+}
+
+
+def check_phases(case, dtype, rng, algorithm="winograd_phases"):
+    n, o, c, groups, out, padding, more = case
+    win = window(4, 2, padding)
+    size = win.transposed_size(out, more)
+    gy, weight, bias = (
+        rng.uniform(-1, 1, shape).astype(dtype)
+        for shape in ((n, o, *out), (o, c // groups, 4, 4), c)
+    )
+    x = kernels.conv_transpose2d(gy, weight, bias, size, win, groups, algorithm)
+    assert_near(
+        x, oracles.conv_transpose2d(gy, weight, bias, size, win, groups), 4 * o // groups + 1
+    )
+
+
+@pytest.mark.parametrize("algorithm", ["winograd", "winograd_phases"])
+@pytest.mark.parametrize("case", PHASES)
+def test_four_phases_are_the_transpose(backend, dtype, rng, case, algorithm):
+    check_phases(PHASES[case], dtype, rng, algorithm)
+
+
+@each_backend
+@given(
+    st.integers(1, 2),
+    st.integers(1, 4),
+    st.integers(1, 4),
+    st.integers(1, 2),
+    st.tuples(st.integers(3, 9), st.integers(3, 9)),
+    st.tuples(*2 * [st.tuples(st.integers(0, 3), st.integers(0, 3))]),
+    st.tuples(st.integers(0, 1), st.integers(0, 1)),
+    dtypes,
+    seeds,
+)
+@settings(max_examples=25)
+def test_four_phases_of_any_layer(name, n, o, c, groups, out, padding, more, dtype, seed):
+    with using(name):
+        case = (n, o * groups, c * groups, groups, out, padding, more)
+        check_phases(case, dtype, np.random.default_rng(seed))
+
+
 @pytest.mark.parametrize("m", FORMS.values())
 def test_the_matrices_multiply_polynomials(rng, m):
     A, B, G = matrices(m)
@@ -132,6 +186,30 @@ def large(name, dtype, algorithm):
     )
 
 
+def large_phases(name, dtype, algorithm):
+    """Results of the four phases, with an epilogue."""
+    (n, c, h, w), o = LARGE[name]
+    rng = np.random.default_rng(3)
+    y, weight, residual = (
+        rng.normal(size=shape).astype(dtype)
+        for shape in ((n, c, h, w), (c, o, 4, 4), (n, o, 2 * h, 2 * w))
+    )
+    epilogue = Epilogue(residual, "leaky_relu", (0.25,))
+    window_ = window(4, 2, 1)
+    return kernels.conv_transpose2d(
+        y, weight, weight[0, :, 0, 0].copy(), (2 * h, 2 * w), window_, 1, algorithm, epilogue
+    )
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_large_phases_agree_with_the_column_matrix(dtype, name):
+    with dispatch.use_backend("array"):
+        right = large_phases(name, dtype, "im2col")
+    actual = large_phases(name, dtype, "winograd_phases")
+    error = np.abs(actual - right).max() / np.abs(right).max()
+    assert error < (1e-5 if dtype == np.float32 else 2e-14)
+
+
 @pytest.mark.parametrize("algorithm", FORMS)
 @pytest.mark.parametrize("name", LARGE)
 def test_large_layers_agree_with_the_column_matrix(dtype, name, algorithm):
@@ -151,7 +229,8 @@ def test_the_number_of_threads_changes_no_bit(dtype, name, algorithm):
         runs = []
         for threads in (1, 2, 5):
             native.set_num_threads(threads)
-            runs.append([y.tobytes() for y in large(name, dtype, algorithm)])
+            results = [*large(name, dtype, algorithm), large_phases(name, dtype, "winograd")]
+            runs.append([y.tobytes() for y in results])
         assert runs[0] == runs[1] == runs[2]
     finally:
         native.set_num_threads(before)
@@ -168,6 +247,10 @@ def test_every_instruction_set_is_the_definition(isa):
         "            t.check(case, d, np.random.default_rng(0), form)\n"
         "        for name in t.LARGE:\n"
         "            t.test_large_layers_agree_with_the_column_matrix(d, name, form)\n"
+        "    for case in t.PHASES.values():\n"
+        "        t.check_phases(case, d, np.random.default_rng(0))\n"
+        "    for name in t.LARGE:\n"
+        "        t.test_large_phases_agree_with_the_column_matrix(d, name)\n"
     )
     path = os.pathsep.join([str(here), str(here.parent), str(Path(cnncore.__file__).parents[1])])
     env = {**os.environ, "CNNCORE_ISA": isa, "PYTHONPATH": path}
@@ -199,6 +282,7 @@ def test_a_precision_that_does_not_exist_is_refused():
 
 UNSERVED = {
     "kernel": ("winograd", window((3, 2)), 1),
+    "kernel of the phases": ("winograd_phases", window(3, 2), 1),
     "stride": ("winograd_4x4", window(3, 2), 1),
     "dilation": ("winograd_2x2", window(3, 1, 0, 2), 1),
     "channels of a group": ("depthwise", window(3), 2),

@@ -107,10 +107,11 @@ def without_chance_ours(model):
             module.p = 0.0
 
 
-@pytest.mark.parametrize(
-    "name", ["resnet50_v2", pytest.param("resnet101_v2", marks=pytest.mark.slow)]
-)
-def test_logits_agree_with_keras(name, monkeypatch):
+KERAS = ["resnet50_v2", pytest.param("resnet101_v2", marks=pytest.mark.slow)]
+
+
+def keras_pair(name, monkeypatch):
+    """Reference and ours with the same weights, in float64; and a map from its weights to ours."""
     keras = imported("keras")
     if keras is None:
         pytest.skip("keras is not installed")
@@ -130,9 +131,34 @@ def test_logits_agree_with_keras(name, monkeypatch):
             low, high = (0.6, 1.4) if variable.path.endswith(("gamma", "variance")) else (-0.2, 0.2)
             variable.assign(rng.uniform(low, high, variable.shape))
         weights[variable.path] = np.asarray(variable.value.detach())  # as rounded by assign
-    ours = models.create(name).to("float64").eval()
+    ours = models.create(name).to("float64")
     ours.load_state_dict(from_keras(ours, weights))
-    x = rng.normal(size=(1, 3, 64, 64))
+    return ours, theirs, weights
+
+
+@pytest.mark.parametrize("name", KERAS)
+def test_logits_agree_with_keras(name, monkeypatch):
+    ours, theirs, _ = keras_pair(name, monkeypatch)
+    x = np.random.default_rng(1).normal(size=(1, 3, 64, 64))
     with no_grad(), torch.no_grad():
         expected = theirs(x.transpose(0, 2, 3, 1), training=False)
-        assert difference(ours(Tensor(x)).numpy(), expected) < TOLERANCE
+        assert difference(ours.eval()(Tensor(x)).numpy(), expected) < TOLERANCE
+
+
+@pytest.mark.parametrize("name", KERAS)
+def test_a_training_step_agrees_with_keras(name, monkeypatch):
+    ours, theirs, weights = keras_pair(name, monkeypatch)
+    x, labels = np.random.default_rng(1).normal(size=(3, 3, 64, 64)), np.array([1, 7, 3])
+    logits = theirs(x.transpose(0, 2, 3, 1), training=True)
+    loss = torch.nn.functional.cross_entropy(logits, torch.tensor(labels))
+    mine = ops.cross_entropy(ours.train()(x), labels)
+    assert difference(mine.numpy(), loss) < TOLERANCE
+    loss.backward()
+    mine.backward()
+    found = {path: np.zeros_like(weight) for path, weight in weights.items()}
+    found |= {v.path: np.asarray(v.value.grad) for v in theirs.trainable_variables}
+    gradients = from_keras(ours, found)
+    largest = max(np.abs(g).max() for g in gradients.values())
+    for key, parameter in ours.named_parameters():
+        error = np.abs(parameter.grad.numpy() - gradients[key]).max()
+        assert error < TOLERANCE * max(np.abs(gradients[key]).max(), 1e-3 * largest), key

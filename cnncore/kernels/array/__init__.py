@@ -35,6 +35,7 @@ from cnncore.kernels.array.rows import (
     row_moments,
     row_products,
     softmax,
+    softmax_backward,
 )
 from cnncore.kernels.array.sampling import resample, resample_adjoint
 
@@ -77,6 +78,7 @@ __all__ = [
     "scatter_add",
     "sgd_update",
     "softmax",
+    "softmax_backward",
     "take",
     "ufunc",
 ]

@@ -4,8 +4,8 @@
 product with the flattened filters, its transpose is the product with the transposed filters and
 ``col2im``, and the weight gradient is the product of gradient and columns.  The ``implicit_gemm``
 variants do the same without the column matrix: one product per kernel position.  They also stand
-in for ``direct`` and ``depthwise``, which differ from them in memory accesses only; the Winograd
-forms are in ``winograd.py``.  ``auto`` is ``im2col`` here.
+in for ``direct`` and ``depthwise``, which differ from them in memory accesses only, and for
+``winograd_phases``; the other Winograd forms are in ``winograd.py``.  ``auto`` is ``im2col`` here.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from cnncore.kernels.epilogue import Epilogue, finished
 from cnncore.kernels.switches import get_precision
 
 Slices = tuple[slice, slice]
-POSITIONS = ("implicit_gemm", "direct", "depthwise")
+POSITIONS = ("implicit_gemm", "direct", "depthwise", "winograd_phases")
 
 
 @quiet
@@ -139,7 +139,7 @@ def conv_transpose2d(
     images, outputs, *out = y.shape
     channels = weight.shape[1] * groups
     y = native(y).reshape(images, groups, outputs // groups, out[0] * out[1])
-    m = _winograd_form(algorithm)
+    m = _winograd_form(algorithm) if window.kernel == (winograd.TAPS, winograd.TAPS) else 0
     if m:
         filters = winograd.turned(_grouped(weight, groups))
         before = winograd.transposed_before(window)

@@ -71,3 +71,13 @@ def softmax(x: Array, log: bool = False) -> Array:
     powers = xp.exp(shifted)
     total = powers.sum(axis=1, keepdims=True)
     return finish(xp, shifted - xp.log(total) if log else powers / total)
+
+
+@quiet
+def softmax_backward(gy: Array, y: Array, log: bool = False) -> Array:
+    """See ``contract.softmax_backward``."""
+    xp = array_module(y)
+    gy, y = native(gy), native(y)
+    if log:
+        return finish(xp, gy - xp.exp(y) * gy.sum(axis=1, keepdims=True))
+    return finish(xp, y * (gy - (gy * y).sum(axis=1, keepdims=True)))

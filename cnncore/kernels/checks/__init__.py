@@ -32,6 +32,7 @@ from cnncore.kernels.checks.rows import (
     row_moments,
     row_products,
     softmax,
+    softmax_backward,
     take,
     ufunc,
 )
@@ -75,6 +76,7 @@ __all__ = [
     "scatter_add",
     "sgd_update",
     "softmax",
+    "softmax_backward",
     "take",
     "ufunc",
 ]

@@ -7,19 +7,28 @@ from cnncore.geometry import Window2d
 from cnncore.kernels.contract import CONV_ALGORITHMS
 
 
-def unserved(algorithm: str, window: Window2d, channels: int, outputs: int) -> str:
+def unserved(
+    algorithm: str, window: Window2d, channels: int, outputs: int, direction: str = "output"
+) -> str:
     """Why an algorithm cannot compute a convolution; ``""`` where it can.
 
-    ``channels`` and ``outputs`` are those of one group.
+    ``channels`` and ``outputs`` are those of one group, ``direction`` says what is computed:
+    ``"output"``, ``"input"`` or ``"weight"``.
 
-    >>> unserved("winograd", Window2d((5, 5)), 8, 8)
+    >>> unserved("winograd_2x2", Window2d((5, 5)), 8, 8)
     'it is for 3x3 kernels with stride 1 and dilation 1, not (5, 5), (1, 1), (1, 1)'
     """
     if algorithm.startswith("winograd"):
         settings = (window.kernel, window.stride, window.dilation)
-        if settings != ((3, 3), (1, 1), (1, 1)):
-            got = ", ".join(str(tuple(setting)) for setting in settings)
-            return f"it is for 3x3 kernels with stride 1 and dilation 1, not {got}"
+        got = "not " + ", ".join(str(tuple(setting)) for setting in settings)
+        whole = settings == ((3, 3), (1, 1), (1, 1))
+        phases = settings == ((4, 4), (2, 2), (1, 1)) and direction == "input"
+        if not whole and algorithm in ("winograd_2x2", "winograd_4x4"):
+            return f"it is for 3x3 kernels with stride 1 and dilation 1, {got}"
+        if not phases and algorithm == "winograd_phases":
+            return f"it is for transposed convolution by 4x4 kernels with stride 2, {got}"
+        if not whole and not phases:
+            return f"it is for 3x3 kernels with stride 1, or transposed by 4x4 with 2, {got}"
     if algorithm == "depthwise" and channels * outputs > 2:
         return (
             "it is for groups of one channel and one or two outputs (or the reverse), "
@@ -28,14 +37,15 @@ def unserved(algorithm: str, window: Window2d, channels: int, outputs: int) -> s
     return ""
 
 
-def algorithm(name: str, window: Window2d, channels: int, outputs: int) -> None:
-    """Refuse a name that does not exist or does not serve; ``channels`` as in ``unserved``."""
+def algorithm(name: str, window: Window2d, channels: int, outputs: int, direction: str) -> None:
+    """Refuse a name that does not exist or does not serve; arguments as in ``unserved``."""
     if name == "auto":
         return
     if name not in CONV_ALGORITHMS:
         raise ArgumentError("algorithm", f"one of {CONV_ALGORITHMS}", repr(name))
-    why = unserved(name, window, channels, outputs)
+    layer = (window, channels, outputs, direction)
+    why = unserved(name, *layer)
     if why:
-        serving = [a for a in CONV_ALGORITHMS if not unserved(a, window, channels, outputs)]
-        expected = f"one that serves this convolution: {', '.join(map(repr, serving))}"
+        serving = ", ".join(repr(a) for a in CONV_ALGORITHMS if not unserved(a, *layer))
+        expected = f"one that serves this convolution: {serving}"
         raise ArgumentError("algorithm", expected, f"{name!r} ({why})", "'auto'")

@@ -106,7 +106,7 @@ def conv2d(
     _groups(groups, x.shape[1], weight)
     if bias is not None:
         shape("bias", bias, (weight.shape[0],), "(O,)")
-    check_algorithm(algorithm, window, weight.shape[1], weight.shape[0] // groups)
+    check_algorithm(algorithm, window, weight.shape[1], weight.shape[0] // groups, "output")
     checked_size("x", x.shape[0], x.shape[1], *window.kernel, *out)
     checked_size("x", x.shape[0], weight.shape[0], *out)
     if epilogue is not None:
@@ -142,7 +142,7 @@ def conv_transpose2d(
         raise ShapeError("y", expected, y.shape[2:], hint)
     if bias is not None:
         shape("bias", bias, (channels,), "(C,)")
-    check_algorithm(algorithm, window, weight.shape[1], weight.shape[0] // groups)
+    check_algorithm(algorithm, window, weight.shape[1], weight.shape[0] // groups, "input")
     checked_size("size", y.shape[0], channels, *size)
     checked_size("y", y.shape[0], channels, *window.kernel, *out)
     if epilogue is not None:
@@ -170,7 +170,7 @@ def conv2d_weight(
         if channels == 0 or channels % groups:
             raise ShapeError(name, f"a multiple of groups = {groups} channels", channels)
     shape("gy", gy, (x.shape[0], gy.shape[1], *out), "(N, O, OH, OW)")
-    check_algorithm(algorithm, window, x.shape[1] // groups, gy.shape[1] // groups)
+    check_algorithm(algorithm, window, x.shape[1] // groups, gy.shape[1] // groups, "weight")
     checked_size("x", x.shape[0], x.shape[1], *window.kernel, *out)
     checked_size("gy", gy.shape[1], x.shape[1] // groups, *window.kernel)
     return on_device

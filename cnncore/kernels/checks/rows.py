@@ -143,6 +143,13 @@ def softmax(x: Array, log: bool = False) -> bool:
     return on_device
 
 
+def softmax_backward(gy: Array, y: Array, log: bool = False) -> bool:
+    on_device = floats(("y", "gy"), y, gy)
+    softmax(y, log)
+    shape("gy", gy, y.shape, "that of y")
+    return on_device
+
+
 def take(x: Array, key: Any) -> bool:
     return device("x", x)
 

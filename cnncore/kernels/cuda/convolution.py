@@ -27,6 +27,7 @@ _METHODS = {
     "winograd": "implicit_gemm",
     "winograd_2x2": "implicit_gemm",
     "winograd_4x4": "implicit_gemm",
+    "winograd_phases": "implicit_gemm",
     "direct": "direct",
     "depthwise": "direct",
 }

@@ -1,6 +1,6 @@
 // Two or three layers in one: the inverted residual block of MobileNetV2.
 //
-//   e = f(W1 * x + b1)            1 x 1, C -> E channels      "expand"
+//   e = f(W1 * x + b1)            1 x 1, C -> E channels      "expand"; may be missing: e = x
 //   d = g(w2 *  e + b2)           k x k, depthwise            "filter"
 //   y = h(W3 * d + b3 + r)        1 x 1, E -> O channels      "project"; may be missing: y = d
 //
@@ -23,6 +23,7 @@ struct InvertedShape {
   index_t channels;  // C
   ConvShape filter;  // E channels, E groups, E outputs
   index_t outputs;   // O; 0: nothing is projected
+  bool expands;      // or x has E channels
 
   index_t expanded() const { return filter.channels; }
   bool projects() const { return outputs > 0; }
@@ -36,6 +37,9 @@ struct InvertedTasks {
   index_t bands;   // tasks down a plane
   index_t panels;  // of e in a task; fewer than all only where nothing is projected
   index_t groups;  // tasks across the panels
+  index_t step;    // rows of d at a time
+  index_t kept;    // panels of e at a time: all where they roll, else one
+  index_t joined;  // panels of d that are projected together
 
   index_t count(index_t images) const { return images * bands * groups; }
 };
@@ -45,7 +49,7 @@ class BlockedInverted {
  public:
   using Element = T;
 
-  // weights (E, C), (E, 1, KH, KW), (O, E); a bias may be null
+  // weights (E, C), (E, 1, KH, KW), (O, E) or null where that part is missing; a bias may be null
   BlockedInverted(const InvertedShape& shape, const T* expand, const T* expand_bias,
                   const T* filter, const T* filter_bias, const T* project, const T* project_bias);
 
@@ -61,26 +65,29 @@ class BlockedInverted {
 
  private:
   struct Work;  // what one thread needs
-  struct Band {
-    index_t first, last;   // rows of d
-    index_t above, below;  // rows of e that they read
+  struct Rows {
+    index_t first, last;   // of d
+    index_t above, below;  // of e, which they read
   };
 
-  void run_task(const Work& work, index_t image, index_t band, index_t group) const;
-  void expand_panel(const Work& work, index_t image, index_t panel, const Band& band) const;
-  void filter_panel(const Work& work, index_t panel, const Band& band, T* d, index_t d_plane) const;
+  Rows rows_of(index_t first, index_t last) const;
+  // `before`: the rows that the task has had last.
+  void run_rows(const Work& work, index_t image, index_t group, const Rows& rows,
+                const Rows& before) const;
+  void expand_panel(const Work& work, index_t image, index_t panel, index_t first, index_t last,
+                    T* e) const;
+  void filter_panel(const Work& work, index_t panel, const Rows& rows, const T* e, index_t e_plane,
+                    T* d, index_t d_plane) const;
   void project_panels(const Work& work, index_t image, index_t begin, index_t end,
-                      const Band& band) const;
+                      const Rows& rows) const;
 
   index_t panels() const { return kernels_.panels(s_.expanded()); }
   index_t lanes_of(index_t panel) const { return kernels_.lanes(panel, s_.expanded()); }
-  Band band_of(index_t band) const;
-
   const TileKernels<T>& kernels_;
   InvertedShape s_;
   InvertedTasks tasks_;
-  index_t joined_;  // panels that are projected together
   Kept<T> expand_, expand_bias_, filter_, filter_bias_, project_, project_bias_;
+  index_t e_plane_, d_plane_;            // elements of one block of e and d in a task
   std::vector<index_t> pixels_;          // offsets of neighbouring pixels
   std::vector<index_t> depth_, middle_;  // offsets of channels in x, in panels of d
 };

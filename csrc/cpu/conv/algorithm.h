@@ -67,6 +67,8 @@ template <class T>
 const ConvAlgorithm<T>& winograd_2x2_algorithm();
 template <class T>
 const ConvAlgorithm<T>& winograd_4x4_algorithm();
+template <class T>
+const ConvAlgorithm<T>& winograd_phases_algorithm();
 
 // All of them, the plainest first.
 template <class T>

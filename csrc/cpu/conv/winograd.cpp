@@ -9,13 +9,25 @@
 namespace cnncore {
 namespace {
 
+constexpr index_t kBlockProducts = 2016;     // of a block: 56 tiles of 36, 28 of 64
 constexpr index_t kBlockTiles = 56;          // four micro-kernel tiles of 14 rows
 constexpr index_t kFewTiles = 100;           // up to here U is larger than V and M
 constexpr index_t kFilterBytes = 256 << 10;  // of U that a task of few tiles makes at a time
 
 // As many tiles a block as wanted, but an even number of blocks: two threads share them evenly.
-index_t block_tiles(index_t tiles) {
-  return ceil_div(tiles, round_up(ceil_div(tiles, kBlockTiles), 2));
+index_t block_tiles(index_t tiles, index_t products) {
+  const index_t most = min_of(kBlockTiles, kBlockProducts / products);
+  return ceil_div(tiles, round_up(ceil_div(tiles, most), 2));
+}
+
+bool few_tiles(index_t tiles, index_t products) {
+  return tiles <= kFewTiles && tiles * products <= kFewTiles * 36;
+}
+
+template <class T>
+const WinogradForm<T>& form_of(index_t m) {
+  const WinogradKernels<T>& kernels = winograd_kernels<T>();
+  return m == kPhases ? kernels.phases : m == 4 ? kernels.four : kernels.two;
 }
 
 }  // namespace
@@ -26,12 +38,23 @@ bool winograd_serves(const ConvShape& s, ConvDirection) {
          w.dilation == 1;
 }
 
+bool winograd_phases_serve(const ConvShape& s, ConvDirection direction) {
+  const Window1d &h = s.window.h, &w = s.window.w;
+  return direction == ConvDirection::input && h.kernel == 4 && w.kernel == 4 && h.stride == 2 &&
+         w.stride == 2 && h.dilation == 1 && w.dilation == 1;
+}
+
 WinogradProblem winograd_problem(const ConvShape& s, ConvDirection direction, index_t m) {
   const index_t channels = s.group_channels(), outputs = s.group_outputs();
   const Window1d &h = s.window.h, &w = s.window.w;
   if (direction == ConvDirection::output)
     return {s.images, s.groups, channels, outputs,  s.height, s.width,
             s.oh(),   s.ow(),   h.before, w.before, m};
+  // Result 2 t + b - before reads the pixels t - 1 and t.
+  if (m == kPhases)
+    return {s.images, s.groups,     outputs,     channels,         s.oh(),
+            s.ow(),   s.height,     s.width,     1 - h.before / 2, 1 - w.before / 2,
+            m,        h.before % 2, w.before % 2};
   return {s.images, s.groups, outputs,      channels,     s.oh(), s.ow(),
           s.height, s.width,  2 - h.before, 2 - w.before, m};
 }
@@ -41,18 +64,18 @@ Winograd<T>::Winograd(const ConvShape& shape, ConvDirection direction, index_t m
                       const T* bias, Weights weights)
     : kernels_(winograd_kernels<T>()),
       tiles_(tile_kernels<T>()),
-      form_(m == 4 ? kernels_.four : kernels_.two),
+      form_(form_of<T>(m)),
       p_(winograd_problem(shape, direction, m)),
       direction_(direction),
       grid_(p_.grid()),
-      few_(grid_.count() <= kFewTiles),
+      few_(few_tiles(grid_.count(), form_.products)),
       borrowed_(weight),
       weight_size_(shape.weight_size()),
       kept_size_(
           few_ ? (weights == Weights::borrow
                       ? 0
-                      : checked_product(p_.groups, vectors(), p_.channels * 9, kernels_.width))
-               : checked_product(p_.groups, panels(), form_.points * form_.points, u_stride())),
+                      : checked_product(p_.groups, vectors(), p_.channels * taps(), kernels_.width))
+               : checked_product(p_.groups, panels(), form_.products, u_stride())),
       kept_(kept_size_),
       bias_(p_.groups * vectors() * kernels_.width) {
   const index_t width = kernels_.width, padded = vectors() * width;
@@ -61,7 +84,7 @@ Winograd<T>::Winograd(const ConvShape& shape, ConvDirection direction, index_t m
       bias_.data()[g * padded + o] =
           bias != nullptr && o < p_.outputs ? bias[g * p_.outputs + o] : T(0);
   if (few_ && weights == Weights::borrow) return;
-  const index_t points = form_.points * form_.points;
+  const index_t points = form_.products;
   const index_t work = p_.channels * tiles_.panel_columns() * points;
   parallel_for(p_.groups * panels(), grain_for(work), [&](index_t begin, index_t end) {
     for (index_t i = begin; i < end; ++i) {
@@ -74,7 +97,8 @@ Winograd<T>::Winograd(const ConvShape& shape, ConvDirection direction, index_t m
       const index_t first = panel * tiles_.panel_columns(), lanes = lanes_of(panel);
       for (index_t o = first; o < first + lanes; o += width)
         form_.pack(filters(g).at(o, 0, min_of(width, p_.outputs - o)), p_.channels,
-                   kept_.data() + (g * vectors() + o / width) * p_.channels * 9 * width, 9 * width);
+                   kept_.data() + (g * vectors() + o / width) * p_.channels * taps() * width,
+                   taps() * width);
     }
   });
   borrowed_ = nullptr;
@@ -87,9 +111,9 @@ WinogradFilters<T> Winograd<T>::filters(index_t group) const {
   WinogradFilters<T> all{};
   all.data = borrowed_ + group * size;
   all.end = borrowed_ + weight_size_;
-  all.lane = forward ? p_.channels * 9 : 9;
-  all.depth = forward ? 9 : p_.outputs * 9;
-  all.flip = !forward;
+  all.lane = forward ? p_.channels * taps() : taps();
+  all.depth = forward ? taps() : p_.outputs * taps();
+  all.flip = !forward && p_.m != kPhases;  // phases are turned as they are taken apart
   return all;
 }
 
@@ -105,8 +129,8 @@ void Winograd<T>::transform_panel(index_t group, index_t panel, index_t first, i
                     u + v, stride, lanes);
     else
       form_.packed_weights(
-          kept_.data() + ((group * vectors() + o / width) * p_.channels + first) * 9 * width,
-          9 * width, count, u + v, stride, lanes);
+          kept_.data() + ((group * vectors() + o / width) * p_.channels + first) * taps() * width,
+          taps() * width, count, u + v, stride, lanes);
   }
 }
 
@@ -119,9 +143,10 @@ void Winograd<T>::multiply(const T* v, index_t v_stride, index_t v_pitch, index_
   Scratch<index_t> tables(tiles + channels);
   for (index_t t = 0; t < tiles; ++t) tables[t] = t * width;
   for (index_t c = 0; c < channels; ++c) tables[tiles + c] = c / width * v_pitch + c % width;
-  for (index_t e = 0; e < form_.points * form_.points; ++e)
+  const index_t points = form_.points * form_.points;
+  for (index_t e = 0; e < form_.products; ++e)
     run_tiles(tiles_,
-              TileArgs<T>{v + e * v_stride, tables.data(), tables.data() + tiles, channels,
+              TileArgs<T>{v + e % points * v_stride, tables.data(), tables.data() + tiles, channels,
                           u + e * u_stride, products + e * products_stride, lanes, accumulate},
               tiles, lanes);
 }
@@ -146,11 +171,12 @@ void Winograd<T>::write_panel(const TileWriter<T>& writer, index_t group, index_
 template <class T>
 void Winograd<T>::run_blocks(const TileReader<T>& reader, const TileWriter<T>& writer) const {
   const index_t width = kernels_.width, points = form_.points * form_.points;
-  const index_t block = block_tiles(grid_.count()), blocks = ceil_div(grid_.count(), block);
+  const index_t block = block_tiles(grid_.count(), form_.products),
+                blocks = ceil_div(grid_.count(), block);
   const index_t pitch = block * width, v_stride = odd_lines<T>(channel_vectors() * pitch);
   const index_t products_stride = odd_lines<T>(block * tiles_.panel_columns());
   parallel_for(p_.groups * blocks, 1, [&](index_t begin, index_t end) {
-    Scratch<T> v(points * v_stride), products(points * products_stride);
+    Scratch<T> v(points * v_stride), products(form_.products * products_stride);
     Scratch<T> space(tile_space<T>(width));
     for (index_t task = begin; task < end; ++task) {
       const index_t group = task % p_.groups, first = task / p_.groups * block;
@@ -162,8 +188,8 @@ void Winograd<T>::run_blocks(const TileReader<T>& reader, const TileWriter<T>& w
         });
       for (index_t panel = 0; panel < panels(); ++panel) {
         multiply(v.data(), v_stride, pitch, last - first, p_.channels,
-                 kept_.data() + (group * panels() + panel) * points * u_stride(), u_stride(),
-                 lanes_of(panel), false, products.data(), products_stride);
+                 kept_.data() + (group * panels() + panel) * form_.products * u_stride(),
+                 u_stride(), lanes_of(panel), false, products.data(), products_stride);
         write_panel(writer, group, panel, first, last, products.data(), products_stride,
                     space.data());
       }
@@ -193,12 +219,12 @@ void Winograd<T>::run_shared(const TileReader<T>& reader, const TileWriter<T>& w
                  }
                });
 
-  const index_t bytes = points * tiles_.panel_columns() * static_cast<index_t>(sizeof(T));
+  const index_t bytes = form_.products * tiles_.panel_columns() * static_cast<index_t>(sizeof(T));
   const index_t some = min_of(p_.channels, round_up(kFilterBytes / bytes, width));
   const index_t stride = odd_lines<T>(some * tiles_.panel_columns());
   const index_t products_stride = odd_lines<T>(tiles * tiles_.panel_columns());
   parallel_for(p_.groups * panels(), 1, [&](index_t begin, index_t end) {
-    Scratch<T> u(points * stride), products(points * products_stride);
+    Scratch<T> u(form_.products * stride), products(form_.products * products_stride);
     Scratch<T> space(tile_space<T>(width));
     for (index_t i = begin; i < end; ++i) {
       const index_t group = i / panels(), panel = i % panels();
@@ -217,9 +243,9 @@ template <class T>
 void Winograd<T>::run(const ConvImages<const T>& from, const Finish<T>& finish,
                       const ConvImages<T>& to) const {
   if (grid_.count() == 0) return;
-  const TileReader<T> reader{kernels_,      form_.input, from,   form_.points,
-                             form_.outputs, p_.top,      p_.left};
-  const TileWriter<T> writer{kernels_, to, form_.outputs, finish};
+  const TileReader<T> reader{kernels_,   form_.input, from,   form_.points,
+                             form_.step, p_.top,      p_.left};
+  const TileWriter<T> writer{kernels_, to, form_.outputs, p_.crop_top, p_.crop_left, finish};
   if (few_)
     run_shared(reader, writer);
   else

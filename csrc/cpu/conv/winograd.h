@@ -27,6 +27,10 @@
 // The gradient towards the weights is its transpose in g: Gᵀ [ (A gy Aᵀ) ⊙ (Bᵀ d B) ] G, summed
 // over tiles (winograd_weight.cpp).
 //
+// A transpose with 4 x 4 taps and stride 2 is four convolutions with 2 x 2 taps, one for each
+// parity of row and column of its results, that read the same pixels: one V serves all (F(3 x 3, 2
+// x 2), 64 products instead of 144 for 6 x 6 results).
+//
 // What it costs: rounding errors grow with m (docs/accuracy.md), and a NaN or infinity in x spreads
 // over the results of its whole tile.
 //
@@ -46,12 +50,19 @@ namespace cnncore {
 struct WinogradProblem {
   index_t images, groups, channels, outputs;
   index_t in_h, in_w, out_h, out_w, top, left;
-  index_t m;
+  index_t m;                            // results of a tile along an axis
+  index_t crop_top = 0, crop_left = 0;  // results of the first tiles that lie outside
 
-  TileGrid grid() const { return {images, ceil_div(out_h, m), ceil_div(out_w, m)}; }
+  TileGrid grid() const {
+    return {images, ceil_div(out_h + crop_top, m), ceil_div(out_w + crop_left, m)};
+  }
 };
 
+// m of the form for 4 x 4 taps: 3 x 3 results of each of the four phases.
+constexpr index_t kPhases = 6;
+
 bool winograd_serves(const ConvShape& shape, ConvDirection direction);
+bool winograd_phases_serve(const ConvShape& shape, ConvDirection direction);
 WinogradProblem winograd_problem(const ConvShape& shape, ConvDirection direction, index_t m);
 
 // A convolution with its weights. For a network whose arrays stay in blocks of channels: build it
@@ -64,7 +75,8 @@ class Winograd {
   // borrow: `weight` is not copied and must stay as it is; for a single run.
   enum class Weights { keep, borrow };
 
-  // direction: output or input; weight (O, C/G, 3, 3), bias of all results or null.
+  // m: 4, 2, or kPhases; direction: output or input; weight (O, C/G, KH, KW), bias of all results
+  // or null.
   Winograd(const ConvShape& shape, ConvDirection direction, index_t m, const T* weight,
            const T* bias, Weights weights);
 
@@ -93,6 +105,7 @@ class Winograd {
   index_t lanes_of(index_t panel) const { return tiles_.lanes(panel, p_.outputs); }
   index_t vectors() const { return ceil_div(p_.outputs, kernels_.width); }
   index_t u_stride() const { return odd_lines<T>(p_.channels * tiles_.panel_columns()); }
+  index_t taps() const { return form_.taps * form_.taps; }
   index_t channel_vectors() const { return ceil_div(p_.channels, kernels_.width); }
 
   const WinogradKernels<T>& kernels_;

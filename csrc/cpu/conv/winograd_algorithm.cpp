@@ -1,4 +1,5 @@
-// "winograd_4x4" and "winograd_2x2": the rows of winograd.h in the table of algorithms.
+// "winograd_4x4", "winograd_2x2" and "winograd_phases": the rows of winograd.h in the table of
+// algorithms.
 #include "cpu/conv/winograd.h"
 
 namespace cnncore {
@@ -58,6 +59,16 @@ const ConvAlgorithm<T>& winograd_4x4_algorithm() {
   return algorithm;
 }
 
+template <class T>
+const ConvAlgorithm<T>& winograd_phases_algorithm() {
+  static const ConvAlgorithm<T> algorithm{"winograd_phases",      &winograd_phases_serve,
+                                          &prepare<T, kPhases>,   nullptr,
+                                          &winograd_phases_steps, &prepare_once<T, kPhases>};
+  return algorithm;
+}
+
+template const ConvAlgorithm<float>& winograd_phases_algorithm();
+template const ConvAlgorithm<double>& winograd_phases_algorithm();
 template const ConvAlgorithm<float>& winograd_2x2_algorithm();
 template const ConvAlgorithm<double>& winograd_2x2_algorithm();
 template const ConvAlgorithm<float>& winograd_4x4_algorithm();

@@ -7,7 +7,7 @@
 
 namespace cnncore {
 
-constexpr int kMaxPoints = 6;
+constexpr int kMaxPoints = 6, kMaxOutputs = 6;
 
 // Rows of pixels under a run of tiles: column x of row i is one vector at
 // row[i] + (x - first) * step[i].
@@ -38,9 +38,14 @@ struct WinogradFilters {
 };
 
 // One form F(m x m, r x r): n = m + r - 1 points an axis, e = i * n + j counts the n x n products.
+// In `phases`, filters of 4 x 4 taps for a transpose with stride 2 are four of 2 x 2, one for each
+// parity of row and column of the results; all read the same tile. e then counts the products of
+// one after the other, and m x m are the results of all.
 template <class T>
 struct WinogradForm {
-  int outputs, taps, points;  // m, r, n
+  int outputs, taps, points;  // m, taps of the caller's filter, n
+  int step;                   // pixels from one tile to the next
+  int products;               // n n, or 4 n n
 
   // v[e * stride + tile * next] = Bᵀ d B, or A d Aᵀ, of the tile's n x n (or m x m) pixels
   using Expand = void (*)(const WinogradRows<T>& rows, T* v, index_t stride, index_t next);
@@ -60,14 +65,14 @@ struct WinogradForm {
   // packed[k * next + t * width]: tap t as a vector
   void (*pack)(const WinogradFilters<T>& filters, index_t count, T* packed, index_t next);
 
-  // out[(k * r * r + t) * width] = Gᵀ p G, p = products[e * stride + k * next]
+  // out[(k * r * r + t) * width] = Gᵀ p G, p = products[e * stride + k * next]; not for phases
   void (*weight_gradient)(const T* products, index_t stride, index_t next, index_t count, T* out);
 };
 
 template <class T>
 struct WinogradKernels {
   int width;  // lanes of a vector
-  WinogradForm<T> four, two;
+  WinogradForm<T> four, two, phases;
 
   // out[p * width + l] = planes[l * stride + p] for p < pixels, l < lanes; the other lanes are 0
   void (*gather)(const T* planes, index_t stride, index_t lanes, index_t pixels, T* out);

@@ -43,14 +43,18 @@ void TileReader<T>::read(const TileRun& run, index_t channel, index_t lanes, T* 
 
 template <class T>
 void TileWriter<T>::write(const TileRun& run, index_t channel, index_t lanes, T* pixels) const {
-  const index_t width = kernels.width, y = run.row * step, x = run.column * step;
-  const index_t row_pixels = columns(run), rows = min_of(step, images.height - y);
-  const bool whole = row_pixels == images.width && images.lanes == 1;
+  // Rows above and pixels left of the image are passed over.
+  const index_t width = kernels.width, above = run.row == 0 ? top : 0;
+  const index_t before = run.column == 0 ? left : 0, pitch = columns(run);
+  const index_t y = run.row * step - top + above, x = run.column * step - left + before;
+  const index_t row_pixels = pitch - before, rows = min_of(step - above, images.height - y);
+  pixels += (above * pitch + before) * width;
+  const bool whole = row_pixels == images.width && before == 0 && images.lanes == 1;
   const index_t pieces = whole ? 1 : rows, piece = rows * row_pixels / pieces;
   if (finish.residual == nullptr && finish.needed())
-    finish_run<T>(finish, nullptr, pixels, rows * row_pixels * width);
+    finish_run<T>(finish, nullptr, pixels, (rows * pitch - before) * width);
   for (index_t i = 0; i < pieces; ++i) {
-    T* const line = pixels + i * piece * width;
+    T* const line = pixels + i * pitch * width;
     const index_t pixel = (y + i) * images.width + x;
     const index_t offset = images.offset(run.image, channel) + pixel * images.lanes;
     T* const to = images.data + offset;

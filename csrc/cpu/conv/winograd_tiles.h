@@ -61,8 +61,8 @@ struct TileGrid {
 // Elements of working space that read_tiles and write_tiles want.
 template <class T>
 index_t tile_space(index_t width) {
-  constexpr index_t rows = kMaxPoints, columns = kRunTiles * 4 + 2;
-  return (rows * columns + 4) * width;
+  constexpr index_t rows = kMaxPoints, columns = kRunTiles * kMaxOutputs + 2;
+  return (rows * columns + kMaxOutputs) * width;
 }
 
 // Transforms one vector of channels (`lanes` of them, the first is `channel`) of a run of tiles.
@@ -79,17 +79,18 @@ struct TileReader {
             index_t next) const;
 };
 
-// Writes one vector of channels of a run of tiles of step x step pixels and finishes it. `pixels`
-// holds the rows of the run, columns(run) pixels each.
+// Writes one vector of channels of a run of tiles of step x step pixels and finishes it. The first
+// pixel of tile (0, 0) is (-top, -left). `pixels` holds the rows of the run, columns(run) pixels
+// each.
 template <class T>
 struct TileWriter {
   const WinogradKernels<T>& kernels;
   ConvImages<T> images;
-  index_t step;
+  index_t step, top, left;
   Finish<T> finish;
 
   index_t columns(const TileRun& run) const {
-    return min_of(run.tiles * step, images.width - run.column * step);
+    return min_of(run.tiles * step, images.width + left - run.column * step);
   }
   void write(const TileRun& run, index_t channel, index_t lanes, T* pixels) const;
 };

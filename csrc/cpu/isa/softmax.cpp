@@ -99,8 +99,54 @@ void softmax_columns_loop(const T* x, index_t length, index_t inner, index_t col
   }
 }
 
-#define CNNCORE_INSTANTIATE(T)                                           \
-  template void softmax_rows_loop(const T*, index_t, index_t, bool, T*); \
+// y ∘ (gy − Σ gy∘y), or for the logarithm gy − e^y Σ gy, along rows.
+template <class T>
+void softmax_backward_rows_loop(const T* __restrict gy, const T* __restrict y, index_t rows,
+                                index_t length, bool log, T* __restrict gx) {
+  for (index_t r = 0; r < rows; ++r, gy += length, y += length, gx += length) {
+    if (log) {
+      const T total = sum(gy, length);
+      for (index_t k = 0; k < length; ++k) gx[k] = gy[k] - exponential(y[k]) * total;
+    } else {
+      for (index_t k = 0; k < length; ++k) gx[k] = gy[k] * y[k];
+      const T total = sum(gx, length);
+      for (index_t k = 0; k < length; ++k) gx[k] -= y[k] * total;
+    }
+  }
+}
+
+template <class T>
+void softmax_backward_columns_loop(const T* gy, const T* y, index_t length, index_t inner,
+                                   index_t columns, bool log, T* gx) {
+  for (index_t begin = 0; begin < columns; begin += kTile) {
+    const index_t width = min_of(kTile, columns - begin);
+    T total[kTile];
+    for (index_t i = 0; i < width; ++i) total[i] = 0;
+    for (index_t k = 0; k < length; ++k) {
+      const T* __restrict g = gy + k * inner + begin;
+      const T* __restrict p = y + k * inner + begin;
+      if (log)
+        for (index_t i = 0; i < width; ++i) total[i] += g[i];
+      else
+        for (index_t i = 0; i < width; ++i) total[i] += g[i] * p[i];
+    }
+    for (index_t k = 0; k < length; ++k) {
+      const T* __restrict g = gy + k * inner + begin;
+      const T* __restrict p = y + k * inner + begin;
+      T* __restrict out = gx + k * inner + begin;
+      if (log)
+        for (index_t i = 0; i < width; ++i) out[i] = g[i] - exponential(p[i]) * total[i];
+      else
+        for (index_t i = 0; i < width; ++i) out[i] = p[i] * (g[i] - total[i]);
+    }
+  }
+}
+
+#define CNNCORE_INSTANTIATE(T)                                                                     \
+  template void softmax_backward_rows_loop(const T*, const T*, index_t, index_t, bool, T*);        \
+  template void softmax_backward_columns_loop(const T*, const T*, index_t, index_t, index_t, bool, \
+                                              T*);                                                 \
+  template void softmax_rows_loop(const T*, index_t, index_t, bool, T*);                           \
   template void softmax_columns_loop(const T*, index_t, index_t, index_t, bool, T*);
 CNNCORE_INSTANTIATE(float)
 CNNCORE_INSTANTIATE(double)

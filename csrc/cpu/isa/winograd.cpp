@@ -109,6 +109,27 @@ struct Two {
   }
 };
 
+// F(3, 2), points as in Two: its tiles are of four pixels, too.
+template <class T>
+struct Three {
+  using V = typename Simd<T>::vector;
+  static constexpr int outputs = 3, taps = 2, points = 4;
+
+  static CNNCORE_HD void input(const V* d, V* t) { Two<T>::input(d, t); }
+  static CNNCORE_HD void output(const V* p, V* y) {
+    const V even = T(0.5) * (p[1] + p[2]);
+    y[0] = p[0] + even;
+    y[1] = T(0.5) * (p[1] - p[2]);
+    y[2] = even + p[3];
+  }
+  static CNNCORE_HD void weight(const V* g, V* u) {
+    u[0] = g[0];
+    u[1] = g[0] + g[1];
+    u[2] = g[0] - g[1];
+    u[3] = g[1];
+  }
+};
+
 template <class F>
 struct InputAxis {
   using V = typename F::V;
@@ -160,31 +181,57 @@ void expand(const WinogradRows<T>& rows, T* v, index_t stride, index_t next) {
   }
 }
 
+// One tile: result (i, j) goes to out[i * row + j * column].
+template <class T, class F>
+CNNCORE_HD void output_tile(const T* products, index_t stride, typename Simd<T>::vector add, T* out,
+                            index_t row, index_t column) {
+  using V = typename Simd<T>::vector;
+  constexpr int n = F::points, m = F::outputs;
+  V half[m][n];
+#pragma GCC unroll 6
+  for (int j = 0; j < n; ++j) {
+    V p[n], y[m];
+#pragma GCC unroll 6
+    for (int i = 0; i < n; ++i) p[i] = load(products + (i * n + j) * stride);
+    F::output(p, y);
+#pragma GCC unroll 4
+    for (int i = 0; i < m; ++i) half[i][j] = y[i];
+  }
+#pragma GCC unroll 4
+  for (int i = 0; i < m; ++i) {
+    V y[m];
+    F::output(half[i], y);
+#pragma GCC unroll 4
+    for (int j = 0; j < m; ++j) store(out + i * row + j * column, y[j] + add);
+  }
+}
+
 template <class T, class F>
 void output(const T* products, index_t stride, index_t next, index_t tiles, const T* bias, T* out,
             index_t pitch) {
-  using V = typename Simd<T>::vector;
-  constexpr int width = Simd<T>::width, n = F::points, m = F::outputs;
-  const V add = load(bias);
+  constexpr int width = Simd<T>::width;
+  const auto add = load(bias);
+  for (index_t tile = tiles - 1; tile >= 0; --tile)
+    output_tile<T, F>(products + tile * next, stride, add, out + tile * F::outputs * width, pitch,
+                      width);
+}
+
+// The results of the four phases are put side by side first, so that the rows of a tile can be
+// written in order.
+template <class T, class F>
+void output_phases(const T* products, index_t stride, index_t next, index_t tiles, const T* bias,
+                   T* out, index_t pitch) {
+  constexpr int width = Simd<T>::width, m = 2 * F::outputs, points = F::points * F::points;
+  const auto add = load(bias);
   for (index_t tile = tiles - 1; tile >= 0; --tile) {
-    const T* const from = products + tile * next;
-    V half[m][n];
+    alignas(kVectorBytes) T block[m * m * width];
+    for (int phase = 0; phase < 4; ++phase)
+      output_tile<T, F>(products + phase * points * stride + tile * next, stride, add,
+                        block + (phase / 2 * m + phase % 2) * width, 2 * m * width, 2 * width);
+    for (int i = 0; i < m; ++i)
 #pragma GCC unroll 6
-    for (int j = 0; j < n; ++j) {
-      V p[n], y[m];
-#pragma GCC unroll 6
-      for (int i = 0; i < n; ++i) p[i] = load(from + (i * n + j) * stride);
-      F::output(p, y);
-#pragma GCC unroll 4
-      for (int i = 0; i < m; ++i) half[i][j] = y[i];
-    }
-#pragma GCC unroll 4
-    for (int i = 0; i < m; ++i) {
-      V y[m];
-      F::output(half[i], y);
-#pragma GCC unroll 4
-      for (int j = 0; j < m; ++j) store(out + i * pitch + (tile * m + j) * width, y[j] + add);
-    }
+      for (int j = 0; j < m; ++j)
+        store(out + i * pitch + (tile * m + j) * width, load(block + (i * m + j) * width));
   }
 }
 
@@ -256,19 +303,45 @@ CNNCORE_HD void read_filters(const WinogradFilters<T>& filters, index_t k,
   }
 }
 
+// How a form transforms the taps of one filter.
 template <class T, class F>
+struct Whole {
+  static constexpr int taps = F::taps * F::taps;
+  static CNNCORE_HD void transform(const typename Simd<T>::vector* g, T* u, index_t stride) {
+    transform_filter<F>(g, u, stride);
+  }
+};
+
+// Result 2 t + b of a transpose with stride 2 (counted from the padding's edge) is
+// g[b] y[t] + g[b + 2] y[t - 1]: two taps on the pixels t - 1, t for either parity b.
+template <class T, class F>
+struct Phases {
+  static constexpr int taps = 16;
+  static CNNCORE_HD void transform(const typename Simd<T>::vector* g, T* u, index_t stride) {
+#pragma GCC unroll 4
+    for (int phase = 0; phase < 4; ++phase) {
+      const int row = phase / 2, column = phase % 2;
+      typename Simd<T>::vector part[4];
+#pragma GCC unroll 4
+      for (int t = 0; t < 4; ++t) part[t] = g[(row + 2 - t / 2 * 2) * 4 + column + 2 - t % 2 * 2];
+      transform_filter<F>(part, u + phase * F::points * F::points * stride, stride);
+    }
+  }
+};
+
+template <class T, class Filter>
 void weights(const WinogradFilters<T>& filters, index_t count, T* u, index_t stride, index_t next) {
-  constexpr int taps = F::taps * F::taps;
+  constexpr int taps = Filter::taps;
   for (index_t k = 0; k < count; ++k) {
     typename Simd<T>::vector g[taps];
     read_filters<T, taps>(filters, k, g);
-    transform_filter<F>(g, u + k * next, stride);
+    Filter::transform(g, u + k * next, stride);
   }
 }
 
-template <class T, class F>
+template <class T, class Filter>
 void pack(const WinogradFilters<T>& filters, index_t count, T* packed, index_t next) {
-  constexpr int taps = F::taps * F::taps;
+  constexpr int taps = Filter::taps;
   for (index_t k = 0; k < count; ++k) {
     typename Simd<T>::vector g[taps];
     read_filters<T, taps>(filters, k, g);
@@ -276,15 +349,15 @@ void pack(const WinogradFilters<T>& filters, index_t count, T* packed, index_t n
   }
 }
 
-template <class T, class F>
+template <class T, class Filter>
 void packed_weights(const T* packed, index_t packed_next, index_t count, T* u, index_t stride,
                     index_t next) {
-  constexpr int taps = F::taps * F::taps;
+  constexpr int taps = Filter::taps;
   for (index_t k = 0; k < count; ++k) {
     typename Simd<T>::vector g[taps];
-#pragma GCC unroll 9
+#pragma GCC unroll 16
     for (int t = 0; t < taps; ++t) g[t] = load(packed + k * packed_next + t * Simd<T>::width);
-    transform_filter<F>(g, u + k * next, stride);
+    Filter::transform(g, u + k * next, stride);
   }
 }
 
@@ -383,19 +456,37 @@ void scatter(const T* in, index_t lanes, index_t pixels, T* planes, index_t stri
 
 // --- tables --------------------------------------------------------------------------------------
 
+template <class T, class F, class Filter>
+CNNCORE_HD WinogradForm<T> make_common() {
+  WinogradForm<T> form{};
+  form.points = F::points;
+  form.step = F::outputs;
+  form.input = &expand<T, InputAxis<F>>;
+  form.weights = &weights<T, Filter>;
+  form.pack = &pack<T, Filter>;
+  form.packed_weights = &packed_weights<T, Filter>;
+  return form;
+}
+
 template <class T, class F>
 CNNCORE_HD WinogradForm<T> make_form() {
-  WinogradForm<T> form{};
+  WinogradForm<T> form = make_common<T, F, Whole<T, F>>();
   form.outputs = F::outputs;
   form.taps = F::taps;
-  form.points = F::points;
-  form.input = &expand<T, InputAxis<F>>;
+  form.products = F::points * F::points;
   form.gradient = &expand<T, GradientAxis<F>>;
   form.output = &output<T, F>;
-  form.weights = &weights<T, F>;
-  form.pack = &pack<T, F>;
-  form.packed_weights = &packed_weights<T, F>;
   form.weight_gradient = &weight_gradient<T, F>;
+  return form;
+}
+
+template <class T, class F>
+CNNCORE_HD WinogradForm<T> make_phases() {
+  WinogradForm<T> form = make_common<T, F, Phases<T, F>>();
+  form.outputs = 2 * F::outputs;
+  form.taps = 4;
+  form.products = 4 * F::points * F::points;
+  form.output = &output_phases<T, F>;
   return form;
 }
 
@@ -405,6 +496,7 @@ CNNCORE_HD WinogradKernels<T> make_table() {
   table.width = Simd<T>::width;
   table.four = make_form<T, Four<T>>();
   table.two = make_form<T, Two<T>>();
+  table.phases = make_phases<T, Three<T>>();
   table.gather = &gather<T>;
   table.scatter = &scatter<T>;
   return table;
