@@ -153,6 +153,22 @@ def test_depthwise_follows_the_definition(seed: int, dtype: type) -> None:
     check_family(depthwise_case(seed), "auto", dtype, seed)
 
 
+def test_strides_as_wide_as_a_vector_follow_the_definition() -> None:
+    """Kernels below, at and above the stride, results cut on every side, several images."""
+    rng = np.random.default_rng(0)
+    for kernel, stride in (((64, 64), (32, 32)), ((40, 17), (20, 17)), ((5, 33), (3, 16))):
+        pads = ((2, 5), (7, 0))
+        window = Window2d(kernel, stride, pads)
+        size = tuple(
+            2 * s + k - sum(p) + int(rng.integers(0, s))
+            for k, s, p in zip(kernel, stride, pads, strict=True)
+        )
+        case = Case(2, 2, 3, 2, (size[0], size[1]), window)
+        for algorithm in ("auto", "direct"):
+            for dtype in (np.float32, np.float64):
+                check_family(case, algorithm, dtype, 0)
+
+
 def test_nothing_outside_a_plane_touches_a_depthwise_result() -> None:
     """Lanes beyond a row are masked: what lies there (here infinities) may not come in by 0 · ∞."""
     for kernel, stride in ((3, 1), (3, 2), (5, 1), (5, 2)):

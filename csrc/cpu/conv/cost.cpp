@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "cpu/conv/panels.h"
+#include "cpu/conv/wide_transpose.h"
 #include "cpu/conv/winograd.h"
 
 namespace cnncore {
@@ -66,30 +67,47 @@ double implicit_gemm_steps(const ConvShape& s, ConvDirection direction, index_t 
 // channel more than there are; a transpose has the rows and the columns of each phase.
 double direct_steps(const ConvShape& s, ConvDirection direction, index_t width) {
   if (direction == ConvDirection::weight) return 1.01 * implicit_gemm_steps(s, direction, width);
+  if (is_wide_transpose(s, direction, width)) {
+    const double places =
+        of((s.height / s.window.h.stride + 1) * (s.width / s.window.w.stride + 1));
+    return 1.1 * of(s.images * s.outputs * s.group_channels()) * of(s.taps()) * places / of(width);
+  }
+  const bool pixelwise = s.taps() == 1 && s.window.h.stride == 1 && s.window.w.stride == 1;
   double row_taps = 0, column_vectors = 0, result_vectors = 0;
-  if (direction == ConvDirection::output) {
+  if (direction == ConvDirection::output || pixelwise) {
     row_taps = of(s.oh() * s.window.h.kernel);
     result_vectors = s.taps() == 1 ? of(ceil_div(s.oh() * s.ow(), width)) / of(s.oh())
                                    : of(ceil_div(s.ow(), width));
     column_vectors = of(s.window.w.kernel) * result_vectors;
-    result_vectors *= of(s.images * s.outputs * s.oh());
+    result_vectors *=
+        of(s.images * s.oh() * (direction == ConvDirection::output ? s.outputs : s.channels));
   } else {
     for (const Phase& h : phases_of(s.window.h, s.height)) row_taps += of(h.count * h.taps.taps());
+    const index_t spread = (s.window.w.extent() - 1) / s.window.w.stride;  // zeros between rows
     for (const Phase& w : phases_of(s.window.w, s.width)) {
-      column_vectors += of(ceil_div(w.count, width) * w.taps.taps());
+      // Rows are computed as one where that wastes fewer lanes (direct_plan.cpp).
+      const index_t rows = ceil_div(s.height, s.window.h.stride), extent = w.count + spread;
+      const bool joined = s.window.w.stride > 1 && extent <= round_up(w.count, width);
+      const double vectors = joined ? of(ceil_div((rows - 1) * extent + w.count, width)) / of(rows)
+                                    : of(ceil_div(w.count, width));
+      column_vectors += vectors * of(w.taps.taps());
       result_vectors += of(ceil_div(w.count, width));
     }
     result_vectors *= of(s.images * s.channels * s.height);
   }
   const double pairs = of(s.images * s.outputs * s.group_channels());
-  return 1.03 * pairs * row_taps * column_vectors + 4 * result_vectors +
+  // Few output channels do not fill the pipes: the latency of a step shows.
+  const index_t rows = direction == ConvDirection::output ? s.group_outputs() : s.group_channels();
+  const double idle = rows < 5 ? 5.0 / of(max_of(1, rows)) : 1.03;
+  const double tiles = result_vectors * of(ceil_div(rows, 14)) / of(max_of(1, rows));
+  return idle * pairs * row_taps * column_vectors + 4 * result_vectors + 10 * tiles +
          4 * of(s.weight_size()) / of(width);
 }
 
-// A vector of results takes one load and one step a tap.
+// Vectors end with the rows; a plane of them takes its time to begin.
 double depthwise_steps(const ConvShape& s, ConvDirection, index_t width) {
-  const double results = of(s.images * s.outputs * s.group_channels()) * of(s.oh() * s.ow());
-  return results / of(width) * (1.5 * of(s.taps()) + 10);
+  const double planes = of(s.images * s.outputs * s.group_channels());
+  return planes * (of(s.oh() * ceil_div(s.ow(), width)) * (1.3 * of(s.taps()) + 3) + 50);
 }
 
 double winograd_2x2_steps(const ConvShape& s, ConvDirection direction, index_t width) {

@@ -9,8 +9,9 @@
 // first layer, 1x1), while rows narrower than a vector waste lanes. There "implicit_gemm" is
 // better.
 //
-// A transpose with stride is one correlation for each phase; the phases of the columns are computed
-// into a small buffer and interleaved on the way to the result.
+// A transpose with a stride as wide as a vector has a form of its own (wide_transpose.cpp). Any
+// other transpose with stride is one correlation for each phase; the phases of the columns are
+// computed into a small buffer and interleaved on the way to the result.
 //
 // Blocking: a task is a band of rows (of an image and a group) that half the second-level cache
 // holds; in it, blocks of output channels are outermost, since their weights fit the first level.
@@ -22,6 +23,7 @@
 #include "cnncore/threads.h"
 #include "cpu/conv/correlate_weight.h"
 #include "cpu/conv/kept.h"
+#include "cpu/conv/wide_transpose.h"
 #include "cpu/plane_tile.h"
 
 namespace cnncore {
@@ -128,7 +130,9 @@ class DirectLayer final : public ConvLayer<T> {
         pixels = local.data();
       }
       const index_t phases = static_cast<index_t>(part_.columns.size());
-      Scratch<T> apart(phases > 1 ? phases * kernels_.rows * run_ : 0);
+      // The phases of the columns lie apart until they are interleaved.
+      const index_t pitch = part_.joined ? (runs_ - 1) * part_.row_step + run_ : run_;
+      Scratch<T> apart(phases > 1 ? phases * kernels_.rows * pitch : 0);
       const index_t blocks = kernels_.blocks(plan_.outputs);
       const index_t last = blocks * (block_group_ + 1) / part_.block_groups;
       for (index_t b = blocks * block_group_ / part_.block_groups; b < last; ++b) {
@@ -140,12 +144,14 @@ class DirectLayer final : public ConvLayer<T> {
           if (phases == 1) {
             compute(part_.columns[0], b, first, rows, row, run_, result_ + offset, plane());
           } else {
-            for (index_t f = 0; f < phases; ++f)
-              compute(part_.columns[static_cast<std::size_t>(f)], b, first, rows, row,
-                      part_.columns[static_cast<std::size_t>(f)].count,
-                      apart.data() + f * rows * run_, run_);
+            for (index_t f = 0; f < phases && (u == 0 || !part_.joined); ++f) {
+              const DirectColumns& columns = part_.columns[static_cast<std::size_t>(f)];
+              compute(columns, b, first, rows, row, part_.joined ? pitch : columns.count,
+                      apart.data() + f * rows * pitch, pitch);
+            }
+            const T* const phase = apart.data() + (part_.joined ? u * part_.row_step : 0);
             for (index_t r = 0; r < rows; ++r)
-              interleave(apart.data() + r * run_, rows * run_, result_ + offset + r * plane());
+              interleave(phase + r * pitch, rows * pitch, result_ + offset + r * plane());
           }
           for (index_t r = 0; r < rows && finish.needed(); ++r) {
             const index_t at = offset + r * plane();
@@ -261,18 +267,22 @@ class DirectLayer final : public ConvLayer<T> {
   Kept<T> packed_, bias_;
 };
 
+template <class T, bool kOnce>
+std::unique_ptr<ConvLayer<T>> prepare(const ConvShape& s, ConvDirection direction, const T* weight,
+                                      const T* bias) {
+  if (is_wide_transpose(s, direction, plane_tile_kernels<T>().width))
+    return wide_transpose(s, weight, bias, kOnce);
+  return std::make_unique<DirectLayer<T>>(s, direction, weight, bias);
+}
+
 }  // namespace
 
 template <class T>
 const ConvAlgorithm<T>& direct_algorithm() {
   static const ConvAlgorithm<T> algorithm{
-      "direct", [](const ConvShape&, ConvDirection) { return true; },
-      [](const ConvShape& s, ConvDirection direction, const T* weight,
-         const T* bias) -> std::unique_ptr<ConvLayer<T>> {
-        return std::make_unique<DirectLayer<T>>(s, direction, weight, bias);
-      },
+      "direct", [](const ConvShape&, ConvDirection) { return true; }, &prepare<T, false>,
       // The gradient of the weights has pixels along its sum: the other engine's.
-      &correlate_weight<T>, &direct_steps};
+      &correlate_weight<T>, &direct_steps, &prepare<T, true>};
   return algorithm;
 }
 

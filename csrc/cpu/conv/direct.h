@@ -35,7 +35,8 @@ struct DirectPart {
   index_t lowest = 0;                     // column that the copy of an output at 0 begins with
   index_t channel_pitch = 0;
   index_t local_size = 0;  // elements of the copy
-  bool flat = false;       // rows of results lie side by side in source and target: one long row
+  bool joined = false;  // rows of pixels are computed as one long row, with what lies between them
+  bool flat = false;    // rows of results lie side by side in source and target: one long row
 
   index_t band = 1, bands = 1;  // rows of one task (flat and in place: pixels)
   index_t block_groups = 1;

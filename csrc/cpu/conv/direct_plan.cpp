@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <numeric>
 
 #include "cnncore/check.h"
 #include "cpu/caches.h"
@@ -20,7 +21,7 @@ std::vector<index_t> all_taps(const Window1d& window) {
   return taps;
 }
 
-void lay_out(DirectPlan& plan, DirectPart& part, index_t bytes) {
+void lay_out(const DirectPlan& plan, DirectPart& part, index_t lanes, index_t bytes) {
   const index_t step = part.columns[0].taps.step, grid_w = part.columns[0].count;
   // Planes whose size is a multiple of 1 KB would fight for cache lines: copy those.
   const bool apart = plan.channels < 8 || plan.height * plan.width * bytes % 1024 != 0;
@@ -50,7 +51,11 @@ void lay_out(DirectPlan& plan, DirectPart& part, index_t bytes) {
     part.row_pitch = checked_product(part.slot_pitch, static_cast<index_t>(part.slots.size()));
     part.row_step = part.taps.local_step() * part.row_pitch;
   }
-  part.flat = part.row_step == grid_w && part.columns.size() == 1 && plan.target_row_step == 1;
+  const bool side_by_side = part.row_step == grid_w;
+  part.flat = side_by_side && part.columns.size() == 1 && plan.target_row_step == 1;
+  // Phases of columns pass through a buffer: there, pixels between the rows do no harm, and long
+  // rows waste fewer lanes.
+  part.joined = part.columns.size() > 1 && part.row_step <= round_up(grid_w, lanes);
 }
 
 // Rows (or pixels) of a task: a copy, or what is read in place, that half the second level holds,
@@ -59,12 +64,17 @@ void cut(const DirectPlan& plan, DirectPart& part, index_t blocks, index_t lanes
   const index_t grid_w = part.columns[0].count, everything = max_of(1, plan.images * plan.groups);
   const index_t room = caches().second / 2 / bytes;
   const index_t total = part.pixels_in_bands() ? part.count * grid_w : part.count;
-  const index_t unit = part.pixels_in_bands() ? 2 * lanes : 1;
+  // Rows that are computed as one: bands of whole vectors, and of several.
+  const bool together = !part.pixels_in_bands() && (part.flat || part.joined);
+  const index_t unit = part.pixels_in_bands()                ? 2 * lanes
+                       : together && part.row_step == grid_w ? lanes / std::gcd(lanes, grid_w)
+                                                             : 1;
+  const index_t least = together ? ceil_div(8 * lanes, max_of(1, part.row_step)) : 1;
   const index_t most = part.pixels_in_bands() ? room / max_of(1, plan.channels)
                                               : room / max_of(1, plan.channels * part.row_pitch) /
                                                     part.taps.local_step();
   index_t band = max_of(1, min_of(most, ceil_div(total, ceil_div(kTasks, everything))));
-  band = min_of(round_up(band, unit), max_of(1, total));
+  band = min_of(round_up(max_of(band, least), unit), max_of(1, total));
   part.bands = max_of(1, ceil_div(total, band));
   part.band = round_up(ceil_div(total, part.bands), unit);
   part.bands = max_of(1, ceil_div(total, part.band));
@@ -138,7 +148,7 @@ DirectPlan::DirectPlan(const ConvShape& s, ConvDirection direction, index_t rows
       c.weights = group_weights;
       group_weights += checked_product(c.depth, blocks, pitch);
     }
-    lay_out(*this, part, bytes);
+    lay_out(*this, part, lanes, bytes);
     cut(*this, part, blocks, lanes, bytes);
     fill_offsets(*this, part);
   }
