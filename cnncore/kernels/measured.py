@@ -34,14 +34,15 @@ def choose(
     """
     layer = (shape, outputs, window, groups, direction, dtype)
     setting = (native.get_num_threads(), switches.get_precision())
-    known = _fastest.get((*layer, *setting))
+    key = (*layer, *setting)
+    known = _fastest.get(key)
     if known is None:
         rows = native.convolution_estimates(*layer)
         least = min(steps for _, steps, allowed in rows if allowed)
         tried = [name for name, steps, allowed in rows if allowed and steps <= WORTH * least]
         seconds = {name: _seconds(run, name) for name in tried} if len(tried) > 1 else {}
         known = min(seconds, key=seconds.__getitem__) if seconds else tried[0]
-        _fastest[(*layer, *setting)] = known
+        _fastest[key] = known
     return known
 
 
