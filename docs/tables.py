@@ -1,4 +1,4 @@
-"""The tables in the documents that are made from the code: networks, and operators of ONNX.
+"""The tables in the documents that are made from the code: networks, operators of ONNX, kernels.
 
 python docs/tables.py    writes them between their marks; tests/test_tables.py holds them current
 """
@@ -6,6 +6,7 @@ python docs/tables.py    writes them between their marks; tests/test_tables.py h
 from __future__ import annotations
 
 import importlib
+import json
 import re
 import sys
 from collections import defaultdict
@@ -13,6 +14,7 @@ from pathlib import Path
 
 from cnncore import io, models
 from cnncore.explain import cost
+from cnncore.kernels import cuda, dispatch
 from cnncore.models.classification import VARIANTS
 from cnncore.models.detection import MaskRcnn
 from cnncore.nn import Module, shapes_only
@@ -156,11 +158,82 @@ def operator_table() -> str:
     return "\n".join(lines)
 
 
+# --- kernels on a device --------------------------------------------------------------------------
+
+RESULTS = ROOT / "benchmarks" / "results"
+NOT_MEASURED = "not yet measured"
+# What one thread or one block computes.
+SHARE_OF_WORK = {
+    "adam_update": "a thread: 16 bytes of each array",
+    "bin_max": "a thread: one bin",
+    "box_iou": "a thread: one pair",
+    "col2im": "a thread: one pixel gathers its columns",
+    "conv2d": "a block: a tile of a matrix product that is never written out",
+    "conv2d_weight": "a block: a tile and a part of the sum; the parts are added in order",
+    "conv_transpose2d": "a block: a tile, each pixel gathering",
+    "gather": "a thread: one element",
+    "im2col": "a thread: one entry of the column matrix",
+    "matmul": "a block: a tile",
+    "max_pool2d": "a thread: one window",
+    "nms": "64 threads: 64 x 64 boxes; then one block from the best to the worst",
+    "pointwise": "a thread: 16 bytes",
+    "put_add": "places are sorted; a thread: one place",
+    "reduce_max": "a team of 32 or 256 threads a row, or a thread a column",
+    "reduce_sum": "a team a piece of a row, or a thread a piece of a column",
+    "region_gather": "a thread: one element",
+    "region_scatter": "a warp owns a range of pixels and adds what falls into it, in order",
+    "resample": "a thread: one place of a few channels",
+    "resample_adjoint": "a thread: one pixel gathers its samples",
+    "row_linear": "a thread: 16 bytes of a row",
+    "row_linear2": "a thread: 16 bytes of a row",
+    "row_moments": "a team a piece of a row, two passes",
+    "row_products": "a team a piece of a row",
+    "scatter_add": "a thread owns a column, or a warp a range of places, and adds in order",
+    "sgd_update": "a thread: 16 bytes of each array",
+    "softmax": "a team a row, or a thread a column",
+}
+
+
+def measured_on() -> dict[str, str]:
+    """``{kernel: "device, date"}`` from the results of ``benchmarks/gpu_check.py``."""
+    found: dict[str, str] = {}
+    for path in sorted(RESULTS.glob("*.json")) if RESULTS.is_dir() else []:
+        data = json.loads(path.read_text("utf-8"))
+        if not isinstance(data, dict) or "multiprocessors" not in data.get("facts", {}):
+            continue  # results of a processor
+        for row in data["kernels"]:
+            if isinstance(row.get("error"), float):  # else it was wrong, or absent
+                found[row["kernel"]] = f"{data['facts']['device']}, {data['facts']['date']}"
+    return found
+
+
+def kernel_table() -> str:
+    """Every kernel of the contract: how it runs on a device, and where that was verified."""
+    measured = measured_on()
+    lines = ["| kernel | on a device | CPU | host | GPU |", "|---|---|---|---|---|"]
+    for name in dispatch.KERNELS:
+        own = hasattr(cuda, name)
+        how = SHARE_OF_WORK[name] if own else "CuPy's own, through `kernels/array`"
+        host = "yes" if own else "the array code, on the stand-in"
+        lines.append(f"| `{name}` | {how} | yes | {host} | {measured.get(name, NOT_MEASURED)} |")
+    return "\n".join(lines)
+
+
+def gpu_table() -> str:
+    """What README says of a GPU: the page of each device that was measured, or that none was."""
+    lines = ["| GPU | kernels, convolutions, a training step |", "|---|---|"]
+    devices = sorted(set(measured_on().values()))
+    lines += [f"| {device} | [results](benchmarks/results) |" for device in devices]
+    return "\n".join(lines if devices else [*lines, f"| – | {NOT_MEASURED} |"])
+
+
 # --- where they stand -----------------------------------------------------------------------------
 
 TABLES = {
     ("README.md", "models"): model_table,
     ("docs/onnx.md", "operators"): operator_table,
+    ("docs/gpu.md", "kernels"): kernel_table,
+    ("README.md", "gpu"): gpu_table,
 }
 
 

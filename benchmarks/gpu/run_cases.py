@@ -18,6 +18,7 @@ def run_case(
     """Adds a row, also where the kernel is missing, fails or is wrong (then it is not timed)."""
     row: dict[str, Any] = {
         "family": case.family,
+        "kernel": case.kernel,
         "name": case.label or case.kernel,
         "shape": case.shape,
         "bytes": case.bytes,
