@@ -22,7 +22,7 @@ from cnncore.bench.plugins import load as load_plugin
 from cnncore.bench.plugins import register, unregister
 from cnncore.bench.problem import Case, Problem
 from cnncore.bench.results import CaseResult, Results, Row, load
-from cnncore.bench.runner import Settings, make_problem, run_case, start
+from cnncore.bench.runner import Neighbours, Settings, make_problem, run_case, start
 from cnncore.bench.suites import SUITES, Suite
 from cnncore.kernels import native
 
@@ -45,10 +45,11 @@ def run(
     """
     settings = Settings(tuple(algorithms), dtype, rounds, threads)
     peers, missing = find_peers(against, threads or native.get_num_threads())
-    results = start(settings, peers, missing)
+    results, neighbours = start(settings, peers, missing), Neighbours()
     for case in cases:
         results.cases.append(run_case(case, settings, peers, suite))
         show(results.cases[-1])
+    results.remarks += neighbours.remarks()
     return results
 
 

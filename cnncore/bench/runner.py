@@ -10,6 +10,7 @@ import datetime
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -73,19 +74,41 @@ def start(settings: Settings, peers: Sequence[Peer], remarks: Sequence[str]) -> 
         {"numpy": np.__version__, **{peer.name: peer.version for peer in peers}},
         {"rounds": settings.rounds, "threads": threads, "dtype": settings.dtype},
         measure_roof(settings.dtype),
-        remarks=[*remarks, *_busy(threads)],
+        remarks=list(remarks),
     )
 
 
-def _busy(threads: int) -> list[str]:
-    """A warning if others are using the machine: teams of threads suffer unequally from that."""
-    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
-    if load < 0.5:
-        return []
-    return [
-        f"the machine was busy at the start (load {load:.1f} on {threads} threads): ratios of "
-        "these figures favour whoever copes better with that; repeat them on a quiet machine"
-    ]
+class Neighbours:
+    """How much of the processors others use while we measure (Linux; elsewhere never a remark).
+
+    Teams of threads suffer unequally from neighbours, so ratios of a busy machine mislead.
+    """
+
+    def __init__(self) -> None:
+        self._before = self._now()
+
+    @staticmethod
+    def _now() -> tuple[float, float, float]:
+        """Seconds: used by all processes, used by this one, passed on all processors."""
+        try:
+            words = Path("/proc/stat").read_text(encoding="ascii").split("\n", 1)[0].split()[1:9]
+        except OSError:
+            return 0.0, 0.0, 0.0
+        ticks = [float(word) / os.sysconf("SC_CLK_TCK") for word in words]
+        idle, own = ticks[3] + ticks[4], os.times()  # idle, and idle waiting for a disk
+        mine = own.user + own.system + own.children_user + own.children_system
+        return sum(ticks) - idle, mine, sum(ticks)
+
+    def remarks(self) -> list[str]:
+        """A line if others used more than a twentieth of the processors."""
+        used, mine, passed = (b - a for a, b in zip(self._before, self._now(), strict=True))
+        share = (used - mine) / passed if passed > 0 else 0.0
+        if share < 0.05:
+            return []
+        return [
+            f"others used {share:.0%} of the processors meanwhile: ratios of these figures favour "
+            "whoever copes better with that; repeat them on a quiet machine"
+        ]
 
 
 def run_case(

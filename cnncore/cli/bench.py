@@ -95,7 +95,7 @@ def run(options: argparse.Namespace) -> int:
     settings = runner.Settings(
         tuple(options.algorithm.split(",")), options.dtype, options.rounds, options.threads
     )
-    results = runner.start(settings, peers, missing)
+    results, neighbours = runner.start(settings, peers, missing), runner.Neighbours()
     print("\n".join([*table.machine_lines(results), "", table.head()]))
     with _bar(len(jobs) + len(whole), options.quiet) as (say, tick):
         for suite, case in jobs:
@@ -111,7 +111,8 @@ def run(options: argparse.Namespace) -> int:
                 results.networks.append(result)
                 say("\n".join(table.network_lines(result)))
             tick()
-    print("\n".join(["", *table.closing_lines(results)]))
+    results.remarks += (busy := neighbours.remarks())
+    print("\n".join(["", *busy, *table.closing_lines(results)]))
     return finish(results, old, options)
 
 
