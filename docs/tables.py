@@ -191,6 +191,7 @@ SHARE_OF_WORK = {
     "scatter_add": "a thread owns a column, or a warp a range of places, and adds in order",
     "sgd_update": "a thread: 16 bytes of each array",
     "softmax": "a team a row, or a thread a column",
+    "softmax_backward": "a team a row, or a thread a column",
 }
 
 

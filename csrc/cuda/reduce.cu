@@ -204,6 +204,60 @@ struct SoftmaxRows {
   }
 };
 
+template <class T>
+CNNCORE_HD T softmax_slope(T gy, T y, T total, bool log) {
+  return log ? gy - exponential(y) * total : y * (gy - total);
+}
+
+template <class T>
+struct SoftmaxBackwardColumns {
+  const T *gy, *y;
+  T* gx;
+  index_t length, inner;
+  bool log;
+
+  CNNCORE_HD void operator()(index_t at) const {  // (o, i)
+    const index_t offset = at / inner * length * inner + at % inner, end = length * inner;
+    const T *g = gy + offset, *p = y + offset;
+    const bool plain = log;
+    const T total = static_cast<T>(
+        strided_sum<T>(0, inner, end, [&](index_t k) { return plain ? g[k] : g[k] * p[k]; }));
+    for (index_t k = 0; k < end; k += inner) gx[offset + k] = softmax_slope(g[k], p[k], total, log);
+  }
+};
+
+template <class T, int team>
+struct SoftmaxBackwardRows {
+  static constexpr int kThreads = kTeamThreads;
+  struct Shared {
+    double sum[kThreads];
+  };
+  const T *gy, *y;
+  T* gx;
+  index_t rows, length;
+  bool log;
+
+  template <class Block>
+  CNNCORE_HD void operator()(const Block& block, Shared& shared) const {
+    const index_t base = block.index * (kThreads / team);
+    block.each_thread([&](int t) {
+      const index_t r = min_of(base + t / team, rows - 1);
+      const T *g = gy + r * length, *p = y + r * length;
+      const bool plain = log;
+      shared.sum[t] = strided_sum<T>(t % team, team, length,
+                                     [&](index_t k) { return plain ? g[k] : g[k] * p[k]; });
+    });
+    combine_teams<team>(block, shared.sum, [](double a, double b) { return a + b; });
+    block.each_thread([&](int t) {
+      const index_t r = base + t / team;
+      if (r >= rows) return;
+      const T total = static_cast<T>(shared.sum[t - t % team]);
+      for (index_t k = r * length + t % team; k < (r + 1) * length; k += team)
+        gx[k] = softmax_slope(gy[k], y[k], total, log);
+    });
+  }
+};
+
 }  // namespace
 
 template <class X, class Y>
@@ -249,15 +303,32 @@ void softmax(const Queue& queue, ArrayView<const T> x, bool log, ArrayView<T> y)
   });
 }
 
+template <class T>
+void softmax_backward(const Queue& queue, ArrayView<const T> gy, ArrayView<const T> y, bool log,
+                      ArrayView<T> gx) {
+  const index_t count = y[0] * y[2], length = y[1], inner = y[2];
+  if (inner > 1) {
+    for_each_element(queue, "softmax_backward", count,
+                     SoftmaxBackwardColumns<T>{gy.data, y.data, gx.data, length, inner, log});
+    return;
+  }
+  by_row_length(length, [&](auto team) {
+    for_each_block(queue, "softmax_backward", blocks_of_teams<team()>(count),
+                   SoftmaxBackwardRows<T, team()>{gy.data, y.data, gx.data, count, length, log});
+  });
+}
+
 template void sum_pieces(const Queue&, ArrayView<const float>, index_t, ArrayView<float>);
 template void sum_pieces(const Queue&, ArrayView<const float>, index_t, ArrayView<double>);
 template void sum_pieces(const Queue&, ArrayView<const double>, index_t, ArrayView<float>);
 template void sum_pieces(const Queue&, ArrayView<const double>, index_t, ArrayView<double>);
 
-#define CNNCORE_INSTANTIATE(T)                                             \
-  template void max_middle(const Queue&, ArrayView<const T>, ArrayView<T>, \
-                           ArrayView<std::int64_t>);                       \
-  template void softmax(const Queue&, ArrayView<const T>, bool, ArrayView<T>);
+#define CNNCORE_INSTANTIATE(T)                                                               \
+  template void max_middle(const Queue&, ArrayView<const T>, ArrayView<T>,                   \
+                           ArrayView<std::int64_t>);                                         \
+  template void softmax(const Queue&, ArrayView<const T>, bool, ArrayView<T>);               \
+  template void softmax_backward(const Queue&, ArrayView<const T>, ArrayView<const T>, bool, \
+                                 ArrayView<T>);
 CNNCORE_INSTANTIATE(float)
 CNNCORE_INSTANTIATE(double)
 #undef CNNCORE_INSTANTIATE

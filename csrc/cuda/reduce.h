@@ -15,5 +15,9 @@ void max_middle(const Queue& queue, ArrayView<const T> x, ArrayView<T> values,
                 ArrayView<std::int64_t> indices);
 template <class T>
 void softmax(const Queue& queue, ArrayView<const T> x, bool log, ArrayView<T> y);
+// gx from the result y of softmax and the gradient gy towards it.
+template <class T>
+void softmax_backward(const Queue& queue, ArrayView<const T> gy, ArrayView<const T> y, bool log,
+                      ArrayView<T> gx);
 
 }  // namespace cnncore::cuda

@@ -65,6 +65,12 @@ CASES = {
     "reduce_max columns": lambda: on_device("reduce_max", drawn(40, 300), 0),
     "softmax rows": lambda: on_device("softmax", drawn(40, 300, 1)),
     "softmax columns": lambda: on_device("softmax", drawn(4, 30, 50), log=True),
+    "softmax_backward rows": lambda: on_device(
+        "softmax_backward", drawn(40, 300, 1), drawn(40, 300, 1)
+    ),
+    "softmax_backward columns": lambda: on_device(
+        "softmax_backward", drawn(4, 30, 50), drawn(4, 30, 50), log=True
+    ),
     "box_iou": lambda: on_device("box_iou", boxes(40), boxes(33, 1)),
     "nms": lambda: on_device("nms", boxes(700), drawn(700), 0.3),
     "put_add": lambda: on_device(

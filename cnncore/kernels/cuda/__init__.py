@@ -19,7 +19,7 @@ from cnncore.kernels.cuda.convolution import (
 from cnncore.kernels.cuda.indexing import put_add
 from cnncore.kernels.cuda.optim import adam_update, sgd_update
 from cnncore.kernels.cuda.pointwise import pointwise
-from cnncore.kernels.cuda.reduce import reduce_max, reduce_sum, softmax
+from cnncore.kernels.cuda.reduce import reduce_max, reduce_sum, softmax, softmax_backward
 from cnncore.kernels.cuda.rows import row_linear, row_linear2, row_moments, row_products
 from cnncore.kernels.cuda.runtime import AVAILABLE, REASON, architectures
 from cnncore.kernels.cuda.sampling import (
@@ -69,4 +69,5 @@ __all__ = [
     "scatter_add",
     "sgd_update",
     "softmax",
+    "softmax_backward",
 ]

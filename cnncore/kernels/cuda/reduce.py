@@ -68,3 +68,11 @@ def softmax(x: Array, log: bool = False) -> Array:
     y = empty("softmax", xp, x.shape, x.dtype)
     call("softmax", xp, ready(x), bool(log), y)
     return y
+
+
+def softmax_backward(gy: Array, y: Array, log: bool = False) -> Array:
+    """See ``contract.softmax_backward``."""
+    xp = array_module(y)
+    gx = empty("softmax_backward", xp, y.shape, y.dtype)
+    call("softmax_backward", xp, ready(gy), ready(y), bool(log), gx)
+    return gx

@@ -48,12 +48,26 @@ void softmax_binding(const Queue& queue, const DeviceArray& x, bool log, const D
   });
 }
 
+void softmax_backward_binding(const Queue& queue, const DeviceArray& gy, const DeviceArray& y,
+                              bool log, const DeviceArray& gx) {
+  by_dtype(y, "y", [&](auto zero) {
+    using T = decltype(zero);
+    const auto result = input<T>(y, "y", 3);
+    require_shape(gy, "gy", y.shape);
+    require_shape(gx, "gx", y.shape);
+    const auto gradient = input<T>(gy, "gy");
+    const auto out = output<T>(gx, "gx");
+    without_gil([&] { softmax_backward<T>(queue, gradient, result, log, out); });
+  });
+}
+
 }  // namespace
 
 void bind_reduce(py::module_& module) {
   module.def("sum_pieces", &sum_pieces_binding);
   module.def("max_middle", &max_middle_binding);
   module.def("softmax", &softmax_binding);
+  module.def("softmax_backward", &softmax_backward_binding);
 }
 
 }  // namespace cnncore::cuda
