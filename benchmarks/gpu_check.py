@@ -14,10 +14,12 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import importlib.util
 import os
 import platform
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -169,11 +171,12 @@ def call(command: list[str], limit: float, **variables: str) -> tuple[int | None
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        start_new_session=True,  # so that what it starts can be stopped with it
     )
     try:
         output, _ = child.communicate(timeout=limit)
     except subprocess.TimeoutExpired:
-        child.kill()
+        os.killpg(child.pid, signal.SIGKILL)
         output, _ = child.communicate()
         print(output)
         return None, output
@@ -222,6 +225,8 @@ def tests(limit: float, dry: bool) -> tuple[str, str]:
     chosen = ["tests/kernels", "tests/cuda"] if not dry else ["tests/cuda/test_cuda_launch.py"]
     command = [sys.executable, "-m", "pytest", "-q", "--tb=line", "-k", "cuda", *chosen]
     command += ["--ignore=tests/cuda/test_cuda_build.py", "--ignore=tests/cuda/test_gpu_check.py"]
+    if not dry and importlib.util.find_spec("xdist"):
+        command += ["-n", "8"]
     variables = {} if dry else {"CNNCORE_TEST_DEVICE": "cuda"}
     return finished(*call(command, limit, **variables))
 

@@ -79,6 +79,8 @@ def brought_in(value):
     if not REAL:
         return strict_arrays.Array(native)
     xp = array_module()
+    if native.size > 2**26:  # a view of one number, made to be refused: no device has such room
+        return xp.broadcast_to(xp.asarray(native.flat[0]), native.shape)
     moved = xp.ascontiguousarray(xp.asarray(np.ascontiguousarray(native)))
     if native.flags.f_contiguous and not native.flags.c_contiguous:
         return xp.asfortranarray(moved)
