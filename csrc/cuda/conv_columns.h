@@ -113,9 +113,15 @@ void column_transposed(const Queue& queue, const ConvShape& s, bool tensor, cons
     Finishing<T> rest = finishing;
     const index_t begin = n * s.channels * plane, count = images * s.channels * plane;
     if (rest.residual != nullptr) rest.residual += begin;
-    for_each_index(
-        queue, "conv_transpose2d", count, max_of(count, images * columns),
-        Col2Im<T>{cols, x + begin, s.window, s.height, s.width, s.oh(), s.ow(), s.channels, rest});
+    for_each_index(queue, "conv_transpose2d", count, max_of(count, images * columns),
+                   Col2Im<T>{cols,
+                             x + begin,
+                             {s.window.h, s.oh()},
+                             {s.window.w, s.ow()},
+                             s.height,
+                             s.width,
+                             s.channels,
+                             rest});
   });
 }
 

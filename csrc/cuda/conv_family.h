@@ -61,14 +61,25 @@ const T* channels_last(const Queue& queue, const char* op, const T* x, index_t i
 template <class T>
 void direct_forward(const Queue& queue, const ConvShape& s, const T* x, const T* weight,
                     const Finishing<T>& finishing, T* y) {
-  const DirectForward<T> kernel{x, weight, y, s, s.oh(), s.ow(), finishing};
+  const DirectForward<T> kernel{
+      x, weight, y, s, s.oh(), s.ow(), s.outputs, s.group_outputs(), finishing};
   for_each_index(queue, "conv2d", s.output_size(), s.output_size(), kernel);
 }
 
 template <class T>
 void direct_transposed(const Queue& queue, const ConvShape& s, const T* y, const T* weight,
                        const Finishing<T>& finishing, T* x) {
-  const DirectTransposed<T> kernel{y, weight, x, s, s.oh(), s.ow(), finishing};
+  const DirectTransposed<T> kernel{y,
+                                   weight,
+                                   x,
+                                   s,
+                                   {s.window.h, s.oh()},
+                                   {s.window.w, s.ow()},
+                                   s.height,
+                                   s.width,
+                                   s.channels,
+                                   s.group_channels(),
+                                   finishing};
   for_each_index(queue, "conv_transpose2d", s.input_size(), s.input_size(), kernel);
 }
 
@@ -79,8 +90,17 @@ void direct_weight(const Queue& queue, const ConvShape& s, const T* x, const T* 
 }
 
 // --- implicit products ---------------------------------------------------------------------------
-// 16-bit elements are gathered four times as fast by 16 bytes along the channels as one by one
-// along the pixels, which pays for bringing the planes into that order first.
+// Tensor cores multiply faster than elements can be gathered one by one along the pixels. With the
+// channels last 16 bytes are gathered at once, which pays for bringing the planes into that order
+// where each element is used often: always for 16-bit types, for which there is no other copy
+// beside the arithmetic, and for TF32 where many rows share a window of several taps. (An estimate
+// from instruction counts, not yet measured.)
+template <class T>
+bool by_channels(const ConvShape& s, bool tensor, bool whole, index_t channels, index_t rows) {
+  constexpr index_t vector = 16 / static_cast<index_t>(sizeof(T));
+  if (!tensor || whole || channels % vector != 0) return false;
+  return sizeof(T) == 2 || (s.taps() >= 4 && rows >= 64);
+}
 
 template <class T>
 void implicit_forward(const Queue& queue, const ConvShape& shape, bool tensor, const T* x,
@@ -90,7 +110,7 @@ void implicit_forward(const Queue& queue, const ConvShape& shape, bool tensor, c
   const ConvShape s = flattened(shape);
   const index_t pixels = s.oh() * s.ow(), depth = s.group_channels() * s.taps();
   const bool whole = is_flat(s) && pixels % vector == 0 && aligned(x);
-  const bool last = sizeof(T) == 2 && !whole && s.group_channels() % vector == 0;
+  const bool last = by_channels<T>(s, tensor, whole, s.group_channels(), s.group_outputs());
   TileCall<T> call;
   call.plan = {Direction::forward, last, s, {}};
   call.a = weight;
@@ -124,7 +144,7 @@ void implicit_transposed(const Queue& queue, const ConvShape& shape, bool tensor
   const ConvShape s = flattened(shape);
   const index_t pixels = s.oh() * s.ow();
   const bool whole = is_flat(s) && pixels % vector == 0 && aligned(y);
-  const bool last = sizeof(T) == 2 && !whole && s.group_outputs() % vector == 0;
+  const bool last = by_channels<T>(s, tensor, whole, s.group_outputs(), s.group_channels());
   const index_t packed_size = phase_count(s) * s.channels * packed_pitch(s);
   T* const packed = workspace.take<T>(packed_size);
   if (!workspace.measuring())
@@ -229,7 +249,9 @@ void im2col(const Queue& queue, const T* x, index_t planes, index_t height, inde
             const Window2d& window, T* cols) {
   const index_t oh = window.h.output_size(height), ow = window.w.output_size(width);
   const index_t count = planes * window.h.kernel * window.w.kernel * oh * ow;
-  for_each_index(queue, "im2col", count, count, Im2Col<T>{x, cols, window, height, width, oh, ow});
+  for_each_index(
+      queue, "im2col", count, count,
+      Im2Col<T>{x, cols, window, height, width, oh, ow, window.h.kernel, window.w.kernel});
 }
 
 template <class T>
@@ -238,7 +260,7 @@ void col2im(const Queue& queue, const T* cols, index_t planes, index_t height, i
   const index_t oh = window.h.output_size(height), ow = window.w.output_size(width);
   const index_t count = planes * height * width;
   for_each_index(queue, "col2im", count, count,
-                 Col2Im<T>{cols, x, window, height, width, oh, ow, 1, {}});
+                 Col2Im<T>{cols, x, {window.h, oh}, {window.w, ow}, height, width, 1, {}});
 }
 
 #define CNNCORE_CONVOLUTIONS(T)                                                                    \

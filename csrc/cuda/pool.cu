@@ -3,6 +3,7 @@
 // Both add in the order of j, without atomics: the same bits in every run.
 #include "cuda/launch.h"
 #include "cuda/pool.h"
+#include "cuda/split.h"
 #include "cuda/windows.h"
 
 namespace cnncore::cuda {
@@ -15,12 +16,13 @@ struct MaxPool {
   T* y;
   std::int64_t* winners;
   Window2d window;
-  index_t height, width, oh, ow;
+  index_t height, width;
+  Split oh, ow;
 
   template <class I>
   CNNCORE_HD void operator()(I i) const {
-    const I v = i % static_cast<I>(ow), rest = i / static_cast<I>(ow);
-    const I u = rest % static_cast<I>(oh), plane = rest / static_cast<I>(oh);
+    I plane = i;
+    const I v = ow.take(plane), u = oh.take(plane);
     const T* const from = x + plane * height * width;
     const index_t h0 = window.h.start(u), w0 = window.w.start(v);
     T best{};
@@ -47,19 +49,19 @@ struct BinMax {
   const T* x;
   const std::int64_t* image;
   BinsView rows, cols;
-  index_t channels, height, width;
+  Split ph, pw, channels;
+  index_t height, width;
   T* y;
   std::int64_t* winners;
 
   template <class I>
   CNNCORE_HD void operator()(I i) const {
-    const I q = i % static_cast<I>(cols.length), rest = i / static_cast<I>(cols.length);
-    const I p = rest % static_cast<I>(rows.length), plane = rest / static_cast<I>(rows.length);
-    const I c = plane % static_cast<I>(channels), region = plane / static_cast<I>(channels);
+    I region = i;
+    const I q = pw.take(region), p = ph.take(region), c = channels.take(region);
     const index_t row = rows.row(region, p), col = cols.row(region, q);
     T best{};
     std::int64_t winner = -1;
-    rectangle_max(x + (image[region] * channels + c) * height * width, width, rows.start[row],
+    rectangle_max(x + (image[region] * channels.size + c) * height * width, width, rows.start[row],
                   rows.end[row], cols.start[col], cols.end[col], best, winner);
     y[i] = best;
     winners[i] = winner;
@@ -84,15 +86,16 @@ struct Gather {
   const T* x;
   const std::int64_t* index;
   IndexSteps steps;
-  index_t size, rows, inner;
+  index_t size;
+  Split rows, inner;
   T* y;
 
   template <class I>
   CNNCORE_HD void operator()(I k) const {
-    const I i = k % static_cast<I>(inner), rest = k / static_cast<I>(inner);
-    const I j = rest % static_cast<I>(rows), o = rest / static_cast<I>(rows);
+    I o = k;
+    const I i = inner.take(o), j = rows.take(o);
     const index_t a = index[steps.at(o, j, i)];
-    y[k] = a < 0 ? T{} : x[(o * size + a) * inner + i];
+    y[k] = a < 0 ? T{} : x[(o * size + a) * inner.size + i];
   }
 };
 
@@ -184,15 +187,16 @@ struct RegionGather {
   const T* x;
   const std::int64_t* image;
   const std::int64_t* switches;
-  index_t channels, plane, bins;
+  index_t plane;
+  Split bins, channels;
   T* y;
 
   template <class I>
   CNNCORE_HD void operator()(I i) const {
-    const I rest = i / static_cast<I>(bins);
-    const I c = rest % static_cast<I>(channels), region = rest / static_cast<I>(channels);
+    I region = bins.quotient(i);
+    const I c = channels.take(region);
     const index_t a = switches[i];
-    y[i] = a < 0 ? T{} : x[(image[region] * channels + c) * plane + a];
+    y[i] = a < 0 ? T{} : x[(image[region] * channels.size + c) * plane + a];
   }
 };
 
@@ -216,7 +220,8 @@ void bin_max(const Queue& queue, ArrayView<const T> x, ArrayView<const std::int6
              const BinsView& rows, const BinsView& cols, ArrayView<T> y,
              ArrayView<std::int64_t> winners) {
   for_each_index(queue, "bin_max", y.size(), y.size(),
-                 BinMax<T>{x.data, image.data, rows, cols, x[1], x[2], x[3], y.data, winners.data});
+                 BinMax<T>{x.data, image.data, rows, cols, rows.length, cols.length, x[1], x[2],
+                           x[3], y.data, winners.data});
 }
 
 template <class T>
@@ -247,7 +252,7 @@ void region_gather(const Queue& queue, ArrayView<const T> x, ArrayView<const std
                    ArrayView<const std::int64_t> switches, ArrayView<T> y) {
   for_each_index(
       queue, "region_gather", y.size(), y.size(),
-      RegionGather<T>{x.data, image.data, switches.data, x[1], x[2] * x[3], y[2] * y[3], y.data});
+      RegionGather<T>{x.data, image.data, switches.data, x[2] * x[3], y[2] * y[3], x[1], y.data});
 }
 
 template <class T>

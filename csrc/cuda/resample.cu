@@ -3,6 +3,7 @@
 // pixel finds its outputs, and regions are added in their order, without atomics.
 #include "cuda/launch.h"
 #include "cuda/resample.h"
+#include "cuda/split.h"
 
 namespace cnncore::cuda {
 namespace {
@@ -15,15 +16,15 @@ struct Resample {
   const std::int64_t* image;
   DeviceTaps<T> rows, cols;
   bool position_sensitive;
-  index_t in_channels, channels, groups;  // groups of kChannels
+  index_t in_channels, channels;
+  Split ph, pw, groups;  // groups of kChannels
   T* y;
 
   template <class I>
   CNNCORE_HD void operator()(I i) const {
-    const I q = i % static_cast<I>(cols.length), rest = i / static_cast<I>(cols.length);
-    const I p = rest % static_cast<I>(rows.length), upper = rest / static_cast<I>(rows.length);
-    const I group = upper % static_cast<I>(groups), region = upper / static_cast<I>(groups);
-    const index_t first = group * kChannels, plane = rows.size * cols.size;
+    I region = i;
+    const I q = pw.take(region), p = ph.take(region), group = groups.take(region);
+    const index_t first = static_cast<index_t>(group) * kChannels, plane = rows.size * cols.size;
     const int count = static_cast<int>(min_of(kChannels, channels - first));
     const index_t bins = rows.length * cols.length;
     const index_t source = position_sensitive ? first * bins + p * cols.length + q : first;
@@ -140,7 +141,9 @@ struct Adjoint {
   Reverse<T> rows, cols;
   const Extent* extents;
   bool own_image, many_rows, many_cols;  // region r is image r; each region has its own matrix
-  index_t regions, channels, groups, height, width, ph, pw;
+  index_t regions;
+  Split channels, groups, height, width;
+  index_t ph, pw;
   T* gx;
 
   // f(weight, position in a plane of gy) for every output of region r that pixel (h, w) reaches.
@@ -165,22 +168,21 @@ struct Adjoint {
 
   template <class I>
   CNNCORE_HD void operator()(I i) const {
-    const I w = i % static_cast<I>(width), rest = i / static_cast<I>(width);
-    const I h = rest % static_cast<I>(height), upper = rest / static_cast<I>(height);
-    const I group = upper % static_cast<I>(groups), n = upper / static_cast<I>(groups);
-    const index_t first = group * kChannels, bins = ph * pw;
-    const int count = static_cast<int>(min_of(kChannels, channels - first));
+    I n = i;
+    const I w = width.take(n), h = height.take(n), group = groups.take(n);
+    const index_t first = static_cast<index_t>(group) * kChannels, bins = ph * pw;
+    const int count = static_cast<int>(min_of(kChannels, channels.size - first));
     T sum[kChannels] = {};
     each_region(n, h, w, [&](index_t r) {
-      const T* const from = gy + (r * channels + first) * bins;
+      const T* const from = gy + (r * channels.size + first) * bins;
       each_output(r, h, w, [&](T weight, index_t at) {
         for (int k = 0; k < kChannels; ++k)
           if (k < count) sum[k] += weight * from[k * bins + at];
       });
     });
-    T* const to = gx + ((n * channels + first) * height + h) * width + w;
+    T* const to = gx + ((n * channels.size + first) * height.size + h) * width.size + w;
     for (int k = 0; k < kChannels; ++k)
-      if (k < count) to[k * height * width] = sum[k];
+      if (k < count) to[k * height.size * width.size] = sum[k];
   }
 };
 
@@ -191,14 +193,12 @@ struct PositionSensitiveAdjoint {
 
   template <class I>
   CNNCORE_HD void operator()(I i) const {
-    const I w = i % static_cast<I>(whole.width), rest = i / static_cast<I>(whole.width);
-    const I h = rest % static_cast<I>(whole.height), plane = rest / static_cast<I>(whole.height);
-    const I channel = plane % static_cast<I>(whole.channels);
-    const I n = plane / static_cast<I>(whole.channels);
+    I n = i;
+    const I w = whole.width.take(n), h = whole.height.take(n), channel = whole.channels.take(n);
     const index_t bin = channel % (whole.ph * whole.pw);
     T sum{};
     whole.each_region(n, h, w, [&](index_t r) {
-      const T g = whole.gy[r * whole.channels + channel];
+      const T g = whole.gy[r * whole.channels.size + channel];
       whole.each_output(r, h, w, [&](T weight, index_t at) {
         if (at == bin) sum += weight * g;
       });
@@ -229,9 +229,9 @@ void resample(const Queue& queue, ArrayView<const T> x, ArrayView<const std::int
               const DeviceTaps<T>& rows, const DeviceTaps<T>& cols, bool position_sensitive,
               ArrayView<T> y) {
   const index_t groups = ceil_div(y[1], kChannels);
-  for_each_index(
-      queue, "resample", y[0] * groups * y[2] * y[3], y.size(),
-      Resample<T>{x.data, image.data, rows, cols, position_sensitive, x[1], y[1], groups, y.data});
+  for_each_index(queue, "resample", y[0] * groups * y[2] * y[3], y.size(),
+                 Resample<T>{x.data, image.data, rows, cols, position_sensitive, x[1], y[1], y[2],
+                             y[3], groups, y.data});
 }
 
 template <class T>
@@ -267,7 +267,7 @@ void resample_adjoint(const Queue& queue, ArrayView<const T> gy,
     for_each_index(queue, "resample_adjoint", gx.size(), gx.size(),
                    PositionSensitiveAdjoint<T>{kernel});
   else
-    for_each_index(queue, "resample_adjoint", gx[0] * kernel.groups * gx[2] * gx[3], gx.size(),
+    for_each_index(queue, "resample_adjoint", gx[0] * kernel.groups.size * gx[2] * gx[3], gx.size(),
                    kernel);
 }
 

@@ -36,16 +36,13 @@ struct Copies {
     const int read = valid ? bytes : 0;
     if constexpr (bytes == 16)
       asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(address), "l"(from),
-                   "r"(read)
-                   : "memory");
+                   "r"(read));
     else if constexpr (bytes == 8)
       asm volatile("cp.async.ca.shared.global [%0], [%1], 8, %2;" ::"r"(address), "l"(from),
-                   "r"(read)
-                   : "memory");
+                   "r"(read));
     else if constexpr (bytes == 4)
       asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(address), "l"(from),
-                   "r"(read)
-                   : "memory");
+                   "r"(read));
     else
       direct<bytes>(to, from, valid);
 #elif defined(__CUDACC__)

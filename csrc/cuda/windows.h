@@ -8,6 +8,7 @@
 #include "cuda/finishing.h"
 #include "cuda/launch.h"
 #include "cuda/products.h"
+#include "cuda/split.h"
 
 namespace cnncore::cuda {
 
@@ -17,74 +18,66 @@ struct Im2Col {
   const T* x;
   T* cols;
   Window2d window;
-  index_t height, width, oh, ow;
+  index_t height, width;
+  Split oh, ow, kernel_h, kernel_w;
 
   template <class I>
   CNNCORE_HD void operator()(I i) const {
-    const I v = i % static_cast<I>(ow), rest = i / static_cast<I>(ow);
-    const I u = rest % static_cast<I>(oh), filter = rest / static_cast<I>(oh);
-    const I kw = filter % static_cast<I>(window.w.kernel);
-    const I above = filter / static_cast<I>(window.w.kernel);
-    const I kh = above % static_cast<I>(window.h.kernel),
-            plane = above / static_cast<I>(window.h.kernel);
+    I plane = i;
+    const I v = ow.take(plane), u = oh.take(plane);
+    const I kw = kernel_w.take(plane), kh = kernel_h.take(plane);
     const index_t h = window.h.input(u, kh), w = window.w.input(v, kw);
     const bool inside = h >= 0 && h < height && w >= 0 && w < width;
     cols[i] = inside ? x[(plane * height + h) * width + w] : T{};
   }
 };
 
-// The outputs that see pixel `at` of an axis, and with which tap: taps first, first + period, …
-// meet outputs output, output - back, …; those in 0..count.
-struct Meetings {
-  index_t tap, tap_end, period, output, back;
+// One axis of a window as a pixel sees it.
+struct Seen {
+  Window1d window;
+  Split stride;
+  index_t count;  // of outputs
 
-  CNNCORE_HD Meetings(const Window1d& window, index_t at, index_t count) {
-    const Walk walk = phase_walk(window, at + 1, at % window.stride);
-    period = walk.tap_step;
-    back = -walk.increment;
-    tap = walk.first_tap;
-    tap_end = walk.taps > 0 ? window.kernel : 0;
-    output = at / window.stride + walk.shift;
-    if (tap_end > 0 && output >= count) {  // the first taps may meet outputs that do not exist
-      const index_t skip = ceil_div(output - count + 1, back);
-      tap += skip * period;
-      output -= skip * back;
+  Seen(const Window1d& window_, index_t count_)
+      : window(window_), stride(window_.stride), count(count_) {}
+
+  // f(tap, output) for every output that meets pixel `at`, taps ascending.
+  template <class Function>
+  CNNCORE_HD void each_meeting(index_t at, const Function& f) const {
+    index_t distance = at + window.before;
+    for (index_t tap = 0; tap < window.kernel && distance >= 0; ++tap) {
+      const index_t output = distance < (index_t{1} << 31)
+                                 ? stride.quotient(static_cast<std::int32_t>(distance))
+                                 : stride.quotient(distance);
+      if (output * window.stride == distance && output < count) f(tap, output);
+      distance -= window.dilation;
     }
   }
 };
-
-// f(tap, output) for every meeting of pixel `at`.
-template <class Function>
-CNNCORE_HD void each_meeting(const Window1d& window, index_t at, index_t count, const Function& f) {
-  const Meetings m(window, at, count);
-  index_t output = m.output;
-  for (index_t tap = m.tap; tap < m.tap_end && output >= 0; tap += m.period, output -= m.back)
-    f(tap, output);
-}
 
 // x (planes, H, W): each pixel adds up the columns that hold it, plus bias[plane % channels].
 template <class T>
 struct Col2Im {
   const T* cols;
   T* x;
-  Window2d window;
-  index_t height, width, oh, ow;
-  index_t channels;
+  Seen down, across;
+  Split height, width, channels;
   Finishing<T> finishing;
 
   template <class I>
   CNNCORE_HD void operator()(I i) const {
     using Sum = typename Computing<T>::type;
-    const I w = i % static_cast<I>(width), rest = i / static_cast<I>(width);
-    const I h = rest % static_cast<I>(height), plane = rest / static_cast<I>(height);
-    const T* const from = cols + plane * window.h.kernel * window.w.kernel * oh * ow;
+    I plane = i;
+    const I w = width.take(plane), h = height.take(plane);
+    const index_t kernel_w = across.window.kernel, oh = down.count, ow = across.count;
+    const T* const from = cols + plane * down.window.kernel * kernel_w * oh * ow;
     Sum sum = 0;
-    each_meeting(window.h, h, oh, [&](index_t kh, index_t u) {
-      each_meeting(window.w, w, ow, [&](index_t kw, index_t v) {
-        sum += widen(from[((kh * window.w.kernel + kw) * oh + u) * ow + v]);
+    down.each_meeting(h, [&](index_t kh, index_t u) {
+      across.each_meeting(w, [&](index_t kw, index_t v) {
+        sum += widen(from[((kh * kernel_w + kw) * oh + u) * ow + v]);
       });
     });
-    x[i] = finished(finishing, sum, plane % static_cast<I>(channels), i);
+    x[i] = finished(finishing, sum, channels.take(plane), i);
   }
 };
 
@@ -94,28 +87,30 @@ struct DirectForward {
   const T *x, *weight;
   T* y;
   ConvShape s;
-  index_t oh, ow;
+  Split oh, ow, outputs, group_outputs;
   Finishing<T> finishing;
 
   template <class I>
   CNNCORE_HD void operator()(I i) const {
     using Sum = typename Computing<T>::type;
-    const I v = i % static_cast<I>(ow), rest = i / static_cast<I>(ow);
-    const I u = rest % static_cast<I>(oh), plane = rest / static_cast<I>(oh);
-    const I o = plane % static_cast<I>(s.outputs), n = plane / static_cast<I>(s.outputs);
-    const index_t c = s.group_channels(), kernel_w = s.window.w.kernel;
-    index_t h_begin, h_end, w_begin, w_end;
-    s.window.h.taps_inside(u, s.height, h_begin, h_end);
-    s.window.w.taps_inside(v, s.width, w_begin, w_end);
-    const T* from = x + (n * s.channels + o / s.group_outputs() * c) * s.height * s.width;
+    I n = i;
+    const I v = ow.take(n), u = oh.take(n), o = outputs.take(n);
+    const index_t c = s.group_channels(), plane = s.height * s.width;
+    const index_t first = static_cast<index_t>(group_outputs.quotient(o)) * c;
+    const T* from = x + (n * s.channels + first) * plane;
     const T* filter = weight + o * c * s.taps();
+    const index_t h0 = s.window.h.start(u), w0 = s.window.w.start(v);
     Sum sum = 0;
-    for (index_t k = 0; k < c; ++k, from += s.height * s.width, filter += s.taps())
-      for (index_t kh = h_begin; kh < h_end; ++kh) {
-        const T* const row = from + s.window.h.input(u, kh) * s.width;
-        for (index_t kw = w_begin; kw < w_end; ++kw)
-          sum += widen(filter[kh * kernel_w + kw]) * widen(row[s.window.w.input(v, kw)]);
+    for (index_t k = 0; k < c; ++k, from += plane) {
+      index_t h = h0;
+      for (index_t kh = 0; kh < s.window.h.kernel; ++kh, h += s.window.h.dilation) {
+        const bool row_inside = h >= 0 && h < s.height;
+        index_t w = w0;
+        for (index_t kw = 0; kw < s.window.w.kernel; ++kw, w += s.window.w.dilation, ++filter)
+          if (row_inside && w >= 0 && w < s.width)
+            sum += widen(*filter) * widen(from[h * s.width + w]);
       }
+    }
     y[i] = finished(finishing, sum, o, i);
   }
 };
@@ -126,25 +121,27 @@ struct DirectTransposed {
   const T *y, *weight;
   T* x;
   ConvShape s;
-  index_t oh, ow;
+  Seen down, across;
+  Split height, width, channels, group_channels;
   Finishing<T> finishing;
 
   template <class I>
   CNNCORE_HD void operator()(I i) const {
     using Sum = typename Computing<T>::type;
-    const I w = i % static_cast<I>(s.width), rest = i / static_cast<I>(s.width);
-    const I h = rest % static_cast<I>(s.height), plane = rest / static_cast<I>(s.height);
-    const I c = plane % static_cast<I>(s.channels), n = plane / static_cast<I>(s.channels);
-    const index_t channels = s.group_channels(), outputs = s.group_outputs();
-    const index_t group = c / channels, k = c % channels;
-    const T* const from = y + (n * s.outputs + group * outputs) * oh * ow;
-    const T* const filter = weight + (group * outputs * channels + k) * s.taps();
+    I n = i;
+    const I w = width.take(n), h = height.take(n), c = channels.take(n);
+    I group = c;
+    const I k = group_channels.take(group);
+    const index_t outputs = s.group_outputs(), taps = s.taps(), ow = across.count;
+    const index_t plane = down.count * ow, step = group_channels.size * taps;
+    const T* const from = y + (n * s.outputs + group * outputs) * plane;
+    const T* const filter = weight + (group * outputs * group_channels.size + k) * taps;
     Sum sum = 0;
-    each_meeting(s.window.h, h, oh, [&](index_t kh, index_t u) {
-      each_meeting(s.window.w, w, ow, [&](index_t kw, index_t v) {
+    down.each_meeting(h, [&](index_t kh, index_t u) {
+      across.each_meeting(w, [&](index_t kw, index_t v) {
         const T* tap = filter + kh * s.window.w.kernel + kw;
         const T* value = from + u * ow + v;
-        for (index_t o = 0; o < outputs; ++o, tap += channels * s.taps(), value += oh * ow)
+        for (index_t o = 0; o < outputs; ++o, tap += step, value += plane)
           sum += widen(*tap) * widen(*value);
       });
     });

@@ -54,6 +54,7 @@ CASES = {
     "several tiles": (1, 9, 70, 1, (12, 13), window(3, 1, 1)),
     "large tiles": (1, 8, 136, 1, (12, 13), window((1, 3), 1, (0, 1))),
     "long sum": (1, 64, 3, 1, (6, 6), window((5, 4), 1, 2)),
+    "many channels": (1, 64, 64, 1, (4, 3), window((2, 3), 2, 1)),
     "long sum of pixels": (4, 3, 5, 1, (20, 18), window(3, 1, 1)),
 }
 
