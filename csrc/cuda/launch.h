@@ -12,7 +12,8 @@
 // The same sources are compiled twice. nvcc makes `_cuda`: the functor is called by the thin
 // __global__ functions below. The host compiler makes `_cuda_host`, a module for tests, in which
 // the three are plain loops: so the arithmetic and the indices of every kernel are executed, under
-// sanitizers too, where there is no GPU. Nothing but this file may ask which of the two it is.
+// sanitizers too, where there is no GPU. Only this file and what states an instruction twice
+// (tensor.h, narrow.h, capability.cu) may ask which of the two it is.
 //
 // A functor of blocks is a sequence of steps. Between two steps stands a barrier:
 //
