@@ -16,8 +16,7 @@ from cnncore import io, models
 from cnncore.explain import cost
 from cnncore.kernels import cuda, dispatch
 from cnncore.models.classification import VARIANTS
-from cnncore.models.detection import MaskRcnn
-from cnncore.nn import Module, shapes_only
+from cnncore.nn import Module
 from cnncore.onnx.registry import NEWEST, OPERATORS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -35,9 +34,12 @@ TRAINED_HERE = {"lenet5", "unet", "maskrcnn_small"}
 # Settings that differ from a thousand classes.
 SETTINGS = {"lenet5": {"num_classes": 10}}
 VOC = {"num_classes": 21}
+COCO = {"num_classes": 90}
 TERNAUSNET = "ternausnet; VGG for its encoder"
 # Networks that are no classifiers: input, settings, whose keys, what was verified.
 OTHERS = {
+    "fasterrcnn_resnet50_fpn": ((3, 800, 800), COCO, "torchvision", SHAPES),
+    "maskrcnn_resnet50_fpn": ((3, 800, 800), COCO, "torchvision", SHAPES + RUNTIME),
     "maskrcnn_small": ((3, 128, 128), {"num_classes": 10}, "", RUNTIME),
     "unet": ((3, 128, 128), {"num_classes": 11}, "milesial Pytorch-UNet", SHAPES + RUNTIME),
     **{f"fcn{s}s": ((3, 500, 500), VOC, "torchfcn", SHAPES + RUNTIME) for s in (8, 16, 32)},
@@ -113,9 +115,6 @@ def model_table() -> str:
     head = "| network | input | parameters | multiply-adds | public weights it loads | verified |"
     rows = [model_row(name) for name in VARIANTS]
     rows += [model_row(name) for name in models.list_models() if name not in VARIANTS]
-    with shapes_only():
-        large = MaskRcnn(90).eval()
-    rows.append(_counted("`MaskRcnn(90)`: ResNet-50-FPN", large, (3, 800, 800), "–", RUNTIME))
     marks = f"{RUNTIME} {PHOTOGRAPHS}"
     rows.append(_row("`CenterFace()`", (3, 480, 640), *CENTERFACE, "`centerface`", marks))
     return "\n".join([head, "|---|---|---:|---:|---|---|", *rows])

@@ -16,14 +16,14 @@ from cnncore import io
 from cnncore.errors import ArgumentError
 from cnncore.models.classification import VARIANTS
 from cnncore.models.convolutional import to_fully_convolutional
-from cnncore.models.detection import maskrcnn_small
+from cnncore.models.detection import DETECTORS
 from cnncore.models.segmentation import SEGMENTERS
 from cnncore.models.shapes import outline, output_shapes, state_shapes
 from cnncore.nn import Module
 
 # name -> constructor(num_classes, **settings)
 MODELS: dict[str, Callable[..., Module]] = {
-    "maskrcnn_small": maskrcnn_small,
+    **DETECTORS,
     **SEGMENTERS,
     **VARIANTS,
 }

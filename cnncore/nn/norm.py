@@ -170,6 +170,7 @@ GROUP_SIZE = 8  # channels of a group, where a model asks for "group"
 NORMS: dict[str, NormFactory] = {
     "batch": BatchNorm2d,
     "frozen": FrozenBatchNorm2d,
+    "frozen_exact": lambda channels: FrozenBatchNorm2d(channels, eps=0.0),
     "group": lambda channels: GroupNorm(max(1, channels // GROUP_SIZE), channels),
     "instance": lambda channels: InstanceNorm2d(channels, affine=True),
 }
@@ -178,7 +179,8 @@ NORMS: dict[str, NormFactory] = {
 def norm_layer(norm: str, channels: int) -> Module:
     """The normalisation of a name in ``NORMS`` for some channels.
 
-    ``"group"`` puts 8 channels in a group.
+    ``"group"`` puts 8 channels in a group; ``"frozen_exact"`` is ``"frozen"`` without an eps, as
+    the public weights of torchvision's detectors were trained.
 
     >>> norm_layer("group", 32)
     GroupNorm(num_groups=4, num_channels=32, eps=1e-05)

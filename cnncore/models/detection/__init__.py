@@ -2,31 +2,55 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from cnncore.models.detection.centerface import CenterFace, Faces
+from cnncore.models.detection.faster_rcnn import (
+    FasterRcnn,
+    Outputs,
+    RcnnSettings,
+    fasterrcnn_resnet50_fpn,
+)
 from cnncore.models.detection.mask_rcnn import (
     SMALL,
     MaskRcnn,
     MaskRcnnSettings,
-    Outputs,
+    maskrcnn_resnet50_fpn,
     maskrcnn_small,
 )
+from cnncore.models.detection.resize import Batch, Resize
 from cnncore.models.detection.roi_heads import RoiHeads, RoiSettings
 from cnncore.models.detection.rpn import RegionProposalNetwork, RpnOutputs, RpnSettings
 from cnncore.models.detection.to_onnx import detector_to_proto, export_detector
+from cnncore.nn import Module
+
+# name -> constructor(num_classes, **changes of the settings)
+DETECTORS: dict[str, Callable[..., Module]] = {
+    "fasterrcnn_resnet50_fpn": fasterrcnn_resnet50_fpn,
+    "maskrcnn_resnet50_fpn": maskrcnn_resnet50_fpn,
+    "maskrcnn_small": maskrcnn_small,
+}
 
 __all__ = [
+    "DETECTORS",
     "SMALL",
+    "Batch",
     "CenterFace",
     "Faces",
+    "FasterRcnn",
     "MaskRcnn",
     "MaskRcnnSettings",
     "Outputs",
+    "RcnnSettings",
     "RegionProposalNetwork",
+    "Resize",
     "RoiHeads",
     "RoiSettings",
     "RpnOutputs",
     "RpnSettings",
     "detector_to_proto",
     "export_detector",
+    "fasterrcnn_resnet50_fpn",
+    "maskrcnn_resnet50_fpn",
     "maskrcnn_small",
 ]

@@ -45,6 +45,7 @@ class RoiSettings:
     sampling_ratio: int = 2
     box_size: int = 7  # S of the box head
     box_channels: int = 1024
+    masks: bool = True  # a mask head
     mask_size: int = 14  # S of the mask head; masks are twice as large
     mask_channels: int = 256
     mask_layers: int = 4
@@ -182,6 +183,10 @@ class RoiHeads(Module):
         self.box_pool = RegionPool(settings.box_size, settings)
         self.box_head = BoxHead(in_channels * settings.box_size**2, settings.box_channels)
         self.box_predictor = BoxPredictor(settings.box_channels, num_classes)
+        if settings.masks:
+            self._make_mask_head(in_channels, num_classes, settings)
+
+    def _make_mask_head(self, in_channels: int, num_classes: int, settings: RoiSettings) -> None:
         widths = [in_channels] + [settings.mask_channels] * settings.mask_layers
         blocks = [
             conv_block(c, settings.mask_channels, 3, settings.norm)
@@ -216,7 +221,7 @@ class RoiHeads(Module):
         targets: Sequence[Truth],
         rng: Rng,
     ) -> dict[str, Tensor]:
-        """Class, box and mask loss on a random sample of regions.
+        """Class, box and, with a mask head, mask loss on a random sample of regions.
 
         Class: cross-entropy, mean over regions; box: smooth L1 of the true class's deltas on the
         positive ones, over the number of all; mask: binary cross-entropy of the true class's mask,
@@ -233,11 +238,10 @@ class RoiHeads(Module):
             reduction="sum",
             beta=self.settings.smooth_l1_beta,
         )
-        return {
-            "class": entropy * (1 / count),
-            "box": shift * (1 / count),
-            "mask": self._mask_loss(features, sample, targets),
-        }
+        terms = {"class": entropy * (1 / count), "box": shift * (1 / count)}
+        if self.settings.masks:
+            terms["mask"] = self._mask_loss(features, sample, targets)
+        return terms
 
     def sample(
         self, proposals: Sequence[FloatArray], targets: Sequence[Truth], rng: Rng
@@ -296,7 +300,7 @@ class RoiHeads(Module):
         settings: DetectionSettings,
         mask_threshold: float = 0.5,
     ) -> list[Objects]:
-        """What is in each image: boxes, labels (0 for the first real class), masks, scores."""
+        """What is in each image: boxes, labels (0 for the first real class), scores, and masks."""
         regions, _ = Regions.group(proposals, self.settings.levels)
         logits, deltas = self.boxes(features, regions)
         probabilities = ops.softmax(logits, 1).numpy()
@@ -312,6 +316,8 @@ class RoiHeads(Module):
                     settings,
                 )
             )
+        if not self.settings.masks:
+            return [Objects(f.boxes, f.labels, None, f.scores) for f in found]
         pasted = self._detect_masks(features, found, image_sizes, mask_threshold)
         return [
             Objects(f.boxes, f.labels, masks, f.scores)

@@ -45,6 +45,7 @@ class RpnSettings:
     channels: int = 256
     norm: str | None = None
     lowest_level: int = 2  # stride 2**2; one level more for every entry of anchors.sizes
+    whole_strides: bool = True  # image // map, as published weights expect, not 2**level
     anchors: AnchorSettings = AnchorSettings()
     matcher: IouMatcher = IouMatcher(0.7, 0.3, low_quality=True)
     sampler: BalancedSampler = BalancedSampler(256, 0.5)
@@ -106,16 +107,26 @@ class RegionProposalNetwork(Module):
         anchors = settings.anchors.per_cell(0)
         self.head = RpnHead(in_channels, settings.channels, anchors, settings.norm)
 
-    def forward(self, features: Sequence[Tensor]) -> RpnOutputs:
-        """Raw outputs for L maps ``(N, C, H_l, W_l)``, finest first."""
+    def forward(self, features: Sequence[Tensor], image: Size | None = None) -> RpnOutputs:
+        """Raw outputs for L maps ``(N, C, H_l, W_l)``, finest first.
+
+        ``image``: the size of the padded batch, for strides that do not follow from the level: 800
+        rows on the 13 of P6 are strides of 61, not 64.
+        """
         levels = features[: len(self.settings.anchors.sizes)]
         shapes = [(x.shape[2], x.shape[3]) for x in levels]
-        strides = [2 ** (self.settings.lowest_level + level) for level in range(len(levels))]
+        strides = self._strides(shapes, image)
         anchors = make_anchors(self.settings.anchors, shapes, strides)
         objectness, deltas = self.head(levels)
         if events.observers:
             events.emit("note", "anchors", (self,), (anchors,))
         return RpnOutputs(objectness, deltas, anchors)
+
+    def _strides(self, shapes: Sequence[Size], image: Size | None) -> list[Size]:
+        if self.settings.whole_strides and image is not None:
+            return [(image[0] // h, image[1] // w) for h, w in shapes]
+        strides = (2 ** (self.settings.lowest_level + level) for level in range(len(shapes)))
+        return [(stride, stride) for stride in strides]
 
     def loss(self, outputs: RpnOutputs, boxes: Sequence[FloatArray], rng: Rng) -> dict[str, Tensor]:
         """Objectness and box loss on a random sample of anchors, given each image's true boxes.

@@ -19,11 +19,11 @@ class Truth:
 
     boxes: FloatArray  # (R, 4), with width and height
     labels: IntArray  # (R,), 0 for the first real class
-    masks: BoolArray  # (R, H, W)
+    masks: BoolArray  # (R, H, W); (0, H, W) where the network has no use for them
 
 
 def checked_truth(
-    targets: Sequence[Any], image_sizes: Sequence[Size], num_classes: int
+    targets: Sequence[Any], image_sizes: Sequence[Size], num_classes: int, with_masks: bool = True
 ) -> list[Truth]:
     """Targets with ``boxes``, ``labels`` and ``masks`` (``data.Sample``, say) for every image."""
     if len(targets) != len(image_sizes):
@@ -36,8 +36,10 @@ def checked_truth(
         if len(labels) and not 0 <= labels.min() <= labels.max() < num_classes:
             hint = "labels that start at 0 for the first real class"
             raise ArgumentError(f"{name}.labels", f"0..{num_classes - 1}", labels.tolist(), hint)
-        masks = as_masks(target.masks, f"{name}.masks")
-        if masks.shape != (len(boxes), *size):
-            raise ShapeError(f"{name}.masks", f"shape {(len(boxes), *size)}", masks.shape)
+        masks = np.zeros((0, *size), np.bool_)
+        if with_masks:
+            masks = as_masks(target.masks, f"{name}.masks")
+            if masks.shape != (len(boxes), *size):
+                raise ShapeError(f"{name}.masks", f"shape {(len(boxes), *size)}", masks.shape)
         checked.append(Truth(boxes.astype(np.float32, copy=False), labels, masks))
     return checked

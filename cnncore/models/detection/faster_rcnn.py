@@ -1,0 +1,196 @@
+"""Faster R-CNN: a feature pyramid, a region proposal network, and a head for class and box.
+
+    images ─ backbone (ResNet-FPN) ─ P2 … P6 ─┬─ RPN ── proposals
+                                              └─ RoI Align ─ box head ── class, box
+
+Letters: ``N 3 H W`` images, ``L`` levels, ``T`` anchors of an image, ``R`` regions, ``K`` classes.
+
+``forward`` gives raw outputs always; ``loss`` and ``decode`` are separate, and both do the same in
+training and evaluation mode (``train()`` changes batch norm and dropout only).
+
+Source: Ren et al., "Faster R-CNN", 2015, figure 2, on the backbone of Lin et al., "Feature Pyramid
+Networks", 2017.  The defaults are torchvision's ``fasterrcnn_resnet50_fpn`` with its public
+weights: batch norm frozen and without an eps, strides of the anchors in whole pixels of the padded
+batch (800 rows on 13 cells: 61), pooling that samples half a pixel off.  Other differences: see
+``rpn.py`` and ``backbones/resnet.py``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from cnncore.autograd import Tensor, no_grad
+from cnncore.errors import ArgumentError, ShapeError
+from cnncore.geometry import as_int, as_pair
+from cnncore.models.backbones import ResNetBody, ResNetFpn, ResNetSettings
+from cnncore.models.detection.resize import Batch, Resize
+from cnncore.models.detection.roi_heads import RoiHeads, RoiSettings
+from cnncore.models.detection.rpn import RegionProposalNetwork, RpnOutputs, RpnSettings
+from cnncore.models.detection.truth import checked_truth
+from cnncore.nn import Module
+from cnncore.vision import DetectionSettings, Objects
+from cnncore.vision.boxes import Size
+
+Rng = np.random.Generator
+
+
+@dataclass(frozen=True)
+class RcnnSettings:
+    """All of a detector in two stages; the defaults are Faster R-CNN's with ResNet-50-FPN."""
+
+    body: ResNetSettings = ResNetSettings(norm="frozen_exact")
+    frozen_stages: int = 0  # not trained: 1 the stem, 2 layer1, too, …; 2 for pretrained bodies
+    fpn_channels: int = 256
+    fpn_norm: str | None = None
+    extra_level: bool = True  # P6, for the largest anchors only
+    rpn: RpnSettings = RpnSettings()
+    roi: RoiSettings = RoiSettings(masks=False)
+    resize: Resize | None = Resize()  # None: pictures come in the network's size
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What the network says of a batch before anything is selected."""
+
+    features: list[Tensor]  # L maps (N, C, H_l, W_l), finest first
+    rpn: RpnOutputs
+    image_sizes: list[Size]  # the part of each image that is not padding
+
+
+class FasterRcnn(Module):
+    """Faster R-CNN for ``num_classes`` real classes.
+
+    ``model.prepare(pictures)`` -> ``Batch``; ``model(images, image_sizes)`` -> ``Outputs``;
+    ``model.loss(outputs, targets, rng)`` -> named terms to add up; ``model.decode(outputs)`` -> one
+    ``vision.Objects`` an image.
+    """
+
+    def __init__(self, num_classes: int, settings: RcnnSettings = RcnnSettings()) -> None:
+        self.num_classes = as_int("num_classes", num_classes, 1)
+        self.settings = settings
+        channels = settings.fpn_channels
+        self.backbone = ResNetFpn(settings.body, channels, settings.fpn_norm, settings.extra_level)
+        freeze_stages(self.backbone.body, settings.frozen_stages)
+        self.rpn = RegionProposalNetwork(channels, settings.rpn)
+        self.roi_heads = RoiHeads(channels, num_classes, settings.roi)
+
+    def prepare(self, pictures: Sequence[Any]) -> Batch:
+        """Pictures ``(H, W, 3)`` uint8 to what the network takes: see ``resize.py``."""
+        if self.settings.resize is None:
+            hint = "call the model with images (N, 3, H, W)"
+            raise ArgumentError("settings.resize", "a size to bring pictures to", None, hint)
+        return self.settings.resize(pictures)
+
+    def forward(self, images: Any, image_sizes: Sequence[Size] | None = None) -> Outputs:
+        """Features, objectness and deltas of images ``(N, 3, H, W)``.
+
+        The caller scales the pixels (``prepare``, or roughly to mean 0 and variance 1).
+        ``image_sizes`` says how much of each image, from the top left, is not padding (default: all
+        of it).
+        """
+        images, sizes = checked_images(images, image_sizes)
+        features = self.backbone(images)
+        rpn = self.rpn(features, (images.shape[2], images.shape[3]))
+        return Outputs(features, rpn, sizes)
+
+    def loss(self, outputs: Outputs, targets: Sequence[Any], rng: Rng) -> dict[str, Tensor]:
+        """The terms of the paper's loss, to be added up.
+
+        ``objectness`` and ``rpn_box`` of the proposal network, ``class`` and ``box`` of the heads,
+        and ``mask`` where there is a mask head.  ``targets`` have ``boxes``, ``labels`` and, for a
+        mask head, ``masks`` (``data.Sample``, say); images without objects are legal.  ``rng``
+        draws the anchors and regions to learn from: the same generator state gives the same loss.
+        """
+        masks = self.settings.roi.masks
+        truth = checked_truth(targets, outputs.image_sizes, self.num_classes, masks)
+        terms = self.rpn.loss(outputs.rpn, [t.boxes for t in truth], rng)
+        proposals = self.rpn.propose(outputs.rpn, outputs.image_sizes, self.settings.rpn.train)
+        boxes = [p.boxes for p in proposals]
+        return terms | self.roi_heads.loss(self._roi_features(outputs), boxes, truth, rng)
+
+    def decode(
+        self,
+        outputs: Outputs,
+        settings: DetectionSettings | None = None,
+        mask_threshold: float = 0.5,
+        **changes: Any,
+    ) -> list[Objects]:
+        """The detections of every image, by descending score; no gradient flows.
+
+        ``settings`` (default: the model's), with ``changes`` such as ``score_threshold=0.7``.  Two
+        boxes of different classes on one object are both kept unless ``class_agnostic=True``.
+        """
+        settings = replace(settings or self.settings.roi.detections, **changes)
+        with no_grad():
+            proposals = self.rpn.propose(outputs.rpn, outputs.image_sizes, self.settings.rpn.test)
+            return self.roi_heads.detect(
+                self._roi_features(outputs),
+                [p.boxes for p in proposals],
+                outputs.image_sizes,
+                settings,
+                mask_threshold,
+            )
+
+    def load_state_dict(self, state: Mapping[str, Any], allow: Sequence[str] = ()) -> None:
+        """As any module's; names of older torchvision files are understood, too."""
+        super().load_state_dict(modern_keys(state), allow)
+
+    def _roi_features(self, outputs: Outputs) -> list[Tensor]:
+        levels = self.settings.roi.levels
+        return outputs.features[: levels.highest - levels.lowest + 1]
+
+
+def checked_images(images: Any, image_sizes: Sequence[Size] | None) -> tuple[Tensor, list[Size]]:
+    """A batch ``(N, 3, H, W)`` and how much of each image is not padding."""
+    x = images if isinstance(images, Tensor) else Tensor(images)
+    if x.ndim != 4 or x.shape[1] != 3:
+        raise ShapeError("images", "shape (N, 3, H, W)", x.shape, "images[None]")
+    sizes = [(x.shape[2], x.shape[3])] * x.shape[0] if image_sizes is None else list(image_sizes)
+    if len(sizes) != x.shape[0]:
+        raise ArgumentError("image_sizes", f"one an image, {x.shape[0]}", len(sizes))
+    return x, [as_pair("image_sizes", size, 1) for size in sizes]
+
+
+def freeze_stages(body: ResNetBody, count: int) -> None:
+    """Exclude the first parts of a residual network from training: stem, layer1 … layer4."""
+    parts = (body.conv1, body.layer1, body.layer2, body.layer3, body.layer4)  # type: ignore[attr-defined]
+    for part in parts[: as_int("frozen_stages", count, 0)]:
+        part.requires_grad_(False)
+
+
+# Names in torchvision's files from before a block was a Sequential -> names since.
+LEGACY = (
+    (re.compile(r"(.*\bfpn\.(?:inner|layer)_blocks\.\d+)\.(weight|bias)"), r"\1.0.\2"),
+    (re.compile(r"(rpn\.head\.conv)\.(weight|bias)"), r"\1.0.0.\2"),
+)
+MASK_LAYER = re.compile(r"(roi_heads\.mask_head)\.mask_fcn(\d+)\.(weight|bias)")
+
+
+def modern_keys(state: Mapping[str, Any]) -> dict[str, Any]:
+    """The entries of a file under the names of today's torchvision.
+
+    >>> list(modern_keys({"rpn.head.conv.bias": 0, "roi_heads.mask_head.mask_fcn4.bias": 0}))
+    ['rpn.head.conv.0.0.bias', 'roi_heads.mask_head.3.0.bias']
+    """
+    renamed = {}
+    for key, value in state.items():
+        for old, new in LEGACY:
+            if old.fullmatch(key):
+                key = old.sub(new, key)
+        if layer := MASK_LAYER.fullmatch(key):
+            key = f"{layer[1]}.{int(layer[2]) - 1}.0.{layer[3]}"
+        renamed[key] = value
+    return renamed
+
+
+def fasterrcnn_resnet50_fpn(num_classes: int, **changes: Any) -> FasterRcnn:
+    """Faster R-CNN with ResNet-50-FPN, 41.8 M parameters for COCO's 90 classes.
+
+    ``changes`` replace fields of ``RcnnSettings``.
+    """
+    return FasterRcnn(num_classes, RcnnSettings(**changes))

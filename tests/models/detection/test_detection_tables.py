@@ -1,0 +1,134 @@
+"""Every full-size detector's size, keys, shapes and boxes, without computing a number."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import pytest
+
+from cnncore import explain, models
+from cnncore.models import outline
+from cnncore.models.detection import DETECTORS
+from cnncore.models.shapes import blank, shapes_of, state_shapes
+from cnncore.vision import AnchorSettings, DeltaCoder, cell_anchors
+
+RCNN = ["fasterrcnn_resnet50_fpn", "maskrcnn_resnet50_fpn"]
+
+# name, parameters with 90 real classes, those trained if the stem and the first stage are not.
+# Counted on torchvision's networks as their public weights have them: batch norm frozen.
+PARAMETERS = [
+    ("fasterrcnn_resnet50_fpn", 41_755_286, 41_532_886),
+    ("maskrcnn_resnet50_fpn", 44_401_393, 44_178_993),
+]
+
+
+@pytest.mark.parametrize(("name", "every", "trained"), PARAMETERS)
+def test_parameters(name, every, trained):
+    assert outline(name, num_classes=90).num_parameters() == every
+    model = outline(name, num_classes=90, frozen_stages=2)
+    assert sum(p.size for p in model.parameters() if p.requires_grad) == trained
+
+
+def test_parameters_by_branch():
+    model = outline("maskrcnn_resnet50_fpn", num_classes=90)
+    heads = model.roi_heads
+    branches = {
+        model.backbone.body: 23_454_912,
+        model.backbone.fpn: 3_344_384,
+        model.rpn: 593_935,
+        heads.box_head.fc6: 12_846_080,
+        heads.box_head.fc7: 1_049_600,
+        heads.box_predictor.cls_score: 93_275,
+        heads.box_predictor.bbox_pred: 373_100,
+        heads.mask_head: 4 * 590_080,
+        heads.mask_predictor: 262_400 + 23_387,
+    }
+    assert {type(m).__name__: m.num_parameters() for m in branches} == {
+        type(m).__name__: count for m, count in branches.items()
+    }
+
+
+# The number of entries and the SHA-256 of the lines "key [shape]\n", sorted, of the state dicts of
+# torchvision's networks as in the public files.
+LAYOUTS = {
+    "fasterrcnn_resnet50_fpn": (
+        295,
+        "754999df1c59381f27b0791e728b88c2fc0b4c22a28eaf1293f51590c2017edb",
+    ),
+    "maskrcnn_resnet50_fpn": (
+        307,
+        "b1f65dde78deeb6c9c1746893d0cf56f3c52b99cad88ea44a04ba769ba20ec72",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_keys_and_shapes_are_the_public_ones(name):
+    shapes = state_shapes(outline(name, num_classes=90))
+    lines = sorted(f"{key} {list(shape)}\n" for key, shape in shapes.items())
+    found = len(lines), hashlib.sha256("".join(lines).encode()).hexdigest()
+    assert found == LAYOUTS[name]
+
+
+@pytest.mark.parametrize("name", RCNN)
+def test_multiply_adds_with_a_thousand_proposals(name):
+    """torchvision states 134.38 billion, for 800×800 pixels and the box head."""
+    model = outline(name, num_classes=90)
+    dense = explain.cost(model, (3, 800, 800), 1, backward=False).total("multiply_adds")
+    head = 12544 * 1024 + 1024 * 1024 + 1024 * (91 + 4 * 91)
+    assert (dense + 1000 * head) / 1e9 == pytest.approx(134.38, abs=5e-3)
+
+
+def test_levels_and_anchors_of_a_photograph():
+    model = outline("fasterrcnn_resnet50_fpn", num_classes=90)
+    with shapes_of(model):
+        outputs = model(blank(model, (1, 3, 800, 1344)))
+    sizes = [(200, 336), (100, 168), (50, 84), (25, 42), (13, 21)]
+    assert [x.shape for x in outputs.features] == [(1, 256, *size) for size in sizes]
+    counts = [201_600, 50_400, 12_600, 3_150, 819]
+    assert [len(a) for a in outputs.rpn.anchors] == counts
+    assert outputs.rpn.objectness.shape == (1, sum(counts))
+    assert outputs.rpn.deltas.shape == (1, 268_569, 4)
+    # The coarsest level: 800 // 13 = 61 rows a cell, 1344 // 21 = 64 columns.
+    last = outputs.rpn.anchors[-1].reshape(13, 21, 3, 4)
+    centres = (last[..., :2] + last[..., 2:]) / 2
+    assert centres[1, 0].tolist() == [[0, 61]] * 3
+    assert centres[12, 20].tolist() == [[1280, 732]] * 3
+    third = outputs.rpn.anchors[3].reshape(25, 42, 3, 4)
+    assert ((third[24, 41, :, :2] + third[24, 41, :, 2:]) / 2).tolist() == [[1312, 768]] * 3
+
+
+def test_cell_anchors_of_the_public_weights():
+    half = {32: (23, 11), 64: (45, 23), 128: (91, 45), 256: (181, 91), 512: (362, 181)}
+    for level, (size, (long, short)) in enumerate(half.items()):
+        assert cell_anchors(AnchorSettings(), level).tolist() == [
+            [-long, -short, long, short],
+            [-size / 2, -size / 2, size / 2, size / 2],
+            [-short, -long, short, long],
+        ]
+
+
+def test_box_deltas_by_hand():
+    """A box 100×200 whose centre is (60, 120), seen from one 100×100 at (50, 50)."""
+    truth, proposal = [[10, 20, 110, 220]], [[0, 0, 100, 100]]
+    plain = [[0.1, 0.7, 0.0, np.log(2)]]
+    np.testing.assert_allclose(DeltaCoder().encode(truth, proposal), plain, rtol=1e-6)
+    for settings in (outline(name, num_classes=2).settings for name in RCNN):
+        assert settings.rpn.coder == DeltaCoder()
+        coder = settings.roi.detections.coder
+        np.testing.assert_allclose(
+            coder.encode(truth, proposal), [[1, 7, 0, 5 * np.log(2)]], rtol=1e-6
+        )
+        np.testing.assert_allclose(coder.decode([[1, 7, 0, 5 * np.log(2)]], proposal), truth)
+
+
+def test_the_first_level_of_a_region():
+    rule = outline("fasterrcnn_resnet50_fpn", num_classes=2).settings.roi.levels
+    sides = np.array([32, 64, 112, 224, 448, 896, 223.99, 224 * (1 - 1e-7)])
+    boxes = np.stack([0 * sides, 0 * sides, sides, sides], 1)
+    assert (rule.assign(boxes) + rule.lowest).tolist() == [2, 2, 3, 4, 5, 5, 3, 4]
+
+
+def test_every_name_is_registered():
+    assert set(DETECTORS) <= set(models.list_models())
