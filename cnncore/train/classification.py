@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnncore import models, ops
-from cnncore.autograd import Tensor
+from cnncore.autograd import Tensor, beside
 from cnncore.data import Items, digits, fashion_mnist
 from cnncore.models.classification.resnet import SmallResNet
 from cnncore.nn import Module, init
@@ -62,12 +62,15 @@ def classification_task(
     """
 
     def loss(batch: Sequence[Labelled], rng: Rng, progress: float) -> LossTerms:
-        logits = model(augment(prepare(stacked(batch)), rng))
-        labels = np.array([sample.label for sample in batch])
+        logits = model(Tensor(augment(prepare(stacked(batch)), rng)).to(model.device))
+        labels = beside(logits, np.array([sample.label for sample in batch]))
         return {"entropy": ops.cross_entropy(logits, labels, label_smoothing=label_smoothing)}
 
+    def there(samples: Sequence[Labelled]) -> Tensor:
+        return Tensor(prepare(stacked(samples))).to(model.device)
+
     def predict(samples: Sequence[Labelled]) -> list[Any]:
-        classes: list[Any] = model(prepare(stacked(samples))).numpy().argmax(1).tolist()
+        classes: list[Any] = model(there(samples)).numpy().argmax(1).tolist()
         return classes
 
     def score(predictions: Sequence[Any], samples: Sequence[Labelled]) -> dict[str, float]:

@@ -122,7 +122,7 @@ def segmentation_task(recipe: Recipe) -> Task:
     model = models.create("unet", num_classes=11, base=16, depth=4, norm="group")
 
     def logits(samples: Sequence[Sample]) -> Tensor:
-        half: Tensor = model(ops.avg_pool2d(standardised(samples), 2))
+        half: Tensor = model(ops.avg_pool2d(standardised(samples), 2).to(model.device))
         return half
 
     def loss(batch: Sequence[Sample], rng: Rng, progress: float) -> LossTerms:

@@ -85,3 +85,23 @@ def test_a_training_step_of_mask_rcnn(device):
     assert isinstance(found[0].boxes, np.ndarray)
     assert images_of(batch).device == "cpu"  # data stays on the host until a model asks for it
     assert isinstance(task.model, nn.Module)
+
+
+def test_segmentation_and_classification_losses(device):
+    """Pictures, labels and class weights, made on the host, follow the network."""
+    rng = np.random.default_rng(0)
+    logits, maps = rng.normal(size=(2, 3, 4, 4)), rng.integers(0, 3, (2, 8, 8))
+    net = models.create("unet", num_classes=3, base=4, depth=2)
+    losses = []
+    for place in ("cpu", device):
+        terms = net.loss(tensor(logits, device=place), list(maps), class_weights=[1.0, 2.0, 0.5])
+        losses.append(float(terms["cross_entropy"]))
+    assert losses[1] == pytest.approx(losses[0], rel=1e-12)
+    task = make_task("lenet5")
+    batch = next(iter(task.batches(0)))[:4]
+    values = []
+    for place in ("cpu", device):
+        task.model.to(place)
+        values.append(float(task.loss(batch, np.random.default_rng(0), 1.0)["entropy"]))
+        assert len(task.predict(batch)) == 4
+    assert values[1] == pytest.approx(values[0], rel=1e-4)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from cnncore import ops
-from cnncore.autograd import Tensor
+from cnncore.autograd import Tensor, beside
 from cnncore.errors import ArgumentError
 from cnncore.nn import Module
 
@@ -53,8 +53,9 @@ class Segmenter(Module):
         if len(maps) != logits.shape[0]:
             raise ArgumentError("targets", f"one an image, {logits.shape[0]}", len(maps))
         truth = np.stack(maps) if maps else np.zeros((0, *logits.shape[2:]), np.int64)
+        labels = beside(logits, truth).data
         if class_weights is not None:
-            class_weights = np.asarray(class_weights, logits.dtype)
+            class_weights = beside(logits, np.asarray(class_weights, logits.dtype))
 
         def entropy(x: Tensor, truth: Any) -> Tensor:
             return ops.cross_entropy(x, truth, class_weights, ignore_index)
@@ -63,7 +64,7 @@ class Segmenter(Module):
         measure = criterion or entropy
         terms = {}
         for head, x in heads.items():
-            term = measure(resized(x, truth.shape[1:]), truth)
+            term = measure(resized(x, truth.shape[1:]), labels)
             if head == MAIN:
                 terms[name] = term
             else:
