@@ -166,7 +166,7 @@ LARGE = {  # many tiles and few; several runs of tiles a row; panels and vectors
     "many tiles": ((2, 19, 41, 43), 37),
     "few tiles": ((1, 70, 9, 10), 70),
     "wide": ((1, 5, 6, 150), 40),
-    "several portions": ((1, 130, 40, 44), 150),
+    "several portions": ((1, 130, 56, 60), 150),
 }
 
 
