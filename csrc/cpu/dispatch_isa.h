@@ -43,7 +43,7 @@ std::vector<std::string> cpu_features();
     namespace baseline {                            \
     declaration;                                    \
     }
-  #define CNNCORE_SELECT_ISA(function) (::cnncore::active_isa(), ::cnncore::baseline::function)
+  #define CNNCORE_SELECT_ISA(function) (::cnncore::baseline::function)
 #endif
 
 }  // namespace cnncore

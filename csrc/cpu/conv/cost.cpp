@@ -99,9 +99,11 @@ double direct_steps(const ConvShape& s, ConvDirection direction, index_t width) 
   // Few output channels do not fill the pipes: the latency of a step shows.
   const index_t rows = direction == ConvDirection::output ? s.group_outputs() : s.group_channels();
   const double idle = rows < 5 ? 5.0 / of(max_of(1, rows)) : 1.03;
+  // Forwards, and where the kernel is one pixel, filters are transposed or copied whole.
+  const double pack = direction == ConvDirection::output || s.taps() == 1 ? 4 : kPack;
   const double tiles = result_vectors * of(ceil_div(rows, 14)) / of(max_of(1, rows));
   return idle * pairs * row_taps * column_vectors + 4 * result_vectors + 10 * tiles +
-         4 * of(s.weight_size()) / of(width);
+         pack * of(s.weight_size()) / of(width);
 }
 
 // Vectors end with the rows; a plane of them takes its time to begin.
