@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "cnncore/check.h"
+#include "cnncore/memory_pool.h"
 
 namespace cnncore {
 namespace {
@@ -215,6 +216,9 @@ Team* team_instance = nullptr;
 Team& team() {
   // Never destroyed: workers sleep in it until the process ends.
   static const bool ready = [] {
+    // The memory pool's fork handlers must be registered before the team's: they run last to
+    // first, and a loop, too, takes the team's lock before the pool's.
+    memory_stats();
     team_instance = new Team(initial_threads());
     pthread_atfork([] { team_instance->before_fork(); },
                    [] { team_instance->after_fork_in_parent(); },
