@@ -93,7 +93,7 @@ SANITIZER_LIBRARIES := libtsan.so
 SANITIZED_TESTS := tests/native
 else
 SANITIZER_LIBRARIES := libasan.so libubsan.so
-SANITIZED_TESTS := tests/kernels tests/native
+SANITIZED_TESTS := tests/kernels tests/native tests/cuda/test_cuda_kernels.py
 endif
 sanitize: $(VENV)/.ready-dev
 	mkdir -p $(SANITIZE)/site
