@@ -14,7 +14,7 @@ from cnncore import io, models, onnx, ops, vision
 from cnncore.autograd import Tensor, no_grad
 from cnncore.errors import ArgumentError, require
 from cnncore.models.classification import VARIANTS
-from cnncore.models.detection import CenterFace, FasterRcnn
+from cnncore.models.detection import CenterFace, Detector
 from cnncore.models.preprocess import IMAGENET_MEAN, IMAGENET_STD, preprocess_of
 from cnncore.models.segmentation import Segmenter
 from cnncore.nn import Module
@@ -78,13 +78,13 @@ def _public_weights(name: str) -> str:
 
 
 def _network(model: Module, name: str, options: Options) -> Predictor:
-    if isinstance(model, FasterRcnn):
+    if isinstance(model, Detector):
         return _objects(model, options)
     if isinstance(model, Segmenter):
         return _labels(model, name)
     if name in VARIANTS:
         return _classifier(model, name, options)
-    raise ArgumentError("model", "a classifier, a segmentation network or an R-CNN", name)
+    raise ArgumentError("model", "a classifier, a segmentation network or a detector", name)
 
 
 # --- classes --------------------------------------------------------------------------------------
@@ -169,10 +169,10 @@ def _faces(model: CenterFace, options: Options) -> Predictor:
     return predict
 
 
-def _objects(model: FasterRcnn, options: Options) -> Predictor:
+def _objects(model: Detector, options: Options) -> Predictor:
     def predict(picture: Picture) -> Prediction:
         with no_grad():
-            if model.settings.resize is None:
+            if model.resize is None:
                 outputs = model(_signed(picture))
                 (objects,) = model.decode(outputs, score_threshold=options.threshold)
             else:

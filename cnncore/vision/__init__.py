@@ -6,7 +6,7 @@ Conventions: boxes are ``xyxy`` floats (pixel edges), labels 0 for the first rea
 
 from __future__ import annotations
 
-from cnncore.vision.anchors import AnchorSettings, cell_anchors, make_anchors
+from cnncore.vision.anchors import AnchorSettings, cell_anchors, level_strides, make_anchors
 from cnncore.vision.borders import border_weights
 from cnncore.vision.boxes import (
     as_boxes,
@@ -50,6 +50,7 @@ from cnncore.vision.proposals import (
     DetectionSettings,
     Proposals,
     ProposalSettings,
+    select_dense_detections,
     select_detections,
     select_proposals,
 )
@@ -112,6 +113,7 @@ __all__ = [
     "find_images",
     "frequency_weighted_iou",
     "generalized_box_iou",
+    "level_strides",
     "make_anchors",
     "mask_iou",
     "mean_accuracy",
@@ -125,6 +127,7 @@ __all__ = [
     "predict_tiled",
     "read_image",
     "remove_small_boxes",
+    "select_dense_detections",
     "select_detections",
     "select_proposals",
     "tile",

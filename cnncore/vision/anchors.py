@@ -67,6 +67,19 @@ def _level_anchors(settings: AnchorSettings, level: int, shape: Size, stride: Si
     return anchors
 
 
+def level_strides(shapes: Sequence[Size], lowest: int, image: Size | None = None) -> list[Size]:
+    """The stride of every level of a pyramid whose finest is ``2**lowest``.
+
+    Given the (padded) image's size: whole pixels a cell, rounded down, as published weights expect.
+
+    >>> level_strides([(25, 42), (13, 21)], 5), level_strides([(25, 42), (13, 21)], 5, (800, 1344))
+    ([(32, 32), (64, 64)], [(32, 32), (61, 64)])
+    """
+    if image is not None:
+        return [(max(1, image[0] // max(1, h)), max(1, image[1] // max(1, w))) for h, w in shapes]
+    return [(2 ** (lowest + level),) * 2 for level in range(len(shapes))]
+
+
 def make_anchors(
     settings: AnchorSettings, shapes: Sequence[Size], strides: Sequence[int | Size]
 ) -> list[FloatArray]:

@@ -101,6 +101,7 @@ class DetectionSettings:
     nms_threshold: float = 0.5
     max_detections: int = 100
     min_size: float = 1e-2  # pixels, after clipping
+    candidates: int | None = None  # best of each level that enter suppression, without proposals
     class_agnostic: bool = False  # one suppression for all classes: never two boxes on one thing
     coder: DeltaCoder = HEAD_CODER
 
@@ -146,6 +147,56 @@ def select_detections(
     large = remove_small_boxes(boxes, settings.min_size)
     boxes, proposal, label = boxes[large], proposal[large], label[large]
     scores = chances[proposal, label + 1]
+    groups = np.zeros_like(label) if settings.class_agnostic else label
+    kept = batched_nms(boxes, scores, groups, settings.nms_threshold, settings.max_detections)
+    return Detections(boxes[kept], scores[kept], label[kept], proposal[kept])
+
+
+def select_dense_detections(
+    probabilities: Sequence[ArrayLike],
+    deltas: Sequence[ArrayLike],
+    anchors: Sequence[ArrayLike],
+    image_size: Size,
+    settings: DetectionSettings,
+) -> Detections:
+    """The detections of one image of a network without proposals.
+
+    Threshold, best ``candidates`` of each level, decode, clip, drop small, NMS a class, top-k.
+    Lists with one entry a level: ``probabilities (A, K)`` of the real classes, ``deltas (A, 4)``
+    (one box for all classes), ``anchors (A, 4)``.
+    Source: Lin et al., "Focal Loss for Dense Object Detection", 2017, section 4.1.
+    """
+    if not len(probabilities) == len(deltas) == len(anchors) > 0:
+        got = f"{len(probabilities)} probabilities, {len(deltas)} deltas, {len(anchors)} anchors"
+        raise ArgumentError("probabilities, deltas, anchors", "one entry a level each", got)
+    picked: list[tuple[IntArray, IntArray, FloatArray, FloatArray, FloatArray]] = []
+    first = 0
+    for level, (level_chances, level_deltas, level_anchors) in enumerate(
+        zip(probabilities, deltas, anchors, strict=True)
+    ):
+        references = as_boxes(level_anchors, f"anchors[{level}]")
+        chances = as_floats(level_chances, f"probabilities[{level}]")
+        shifts = as_floats(level_deltas, f"deltas[{level}]")
+        if shifts.shape != references.shape:
+            raise ShapeError(f"deltas[{level}]", f"one an anchor, {references.shape}", shifts.shape)
+        if chances.ndim != 2 or len(chances) != len(references):
+            expected = f"shape ({len(references)}, K)"
+            raise ShapeError(f"probabilities[{level}]", expected, chances.shape)
+        if np.isnan(chances).any():
+            raise ArgumentError(f"probabilities[{level}]", "numbers", "NaN", "find what gave NaN")
+        anchor, label = np.nonzero(chances > settings.score_threshold)
+        values = chances[anchor, label]
+        most = len(values) if settings.candidates is None else settings.candidates
+        best = top_k(values, most)
+        anchor, label = anchor[best], label[best]
+        picked.append((anchor + first, label, values[best], shifts[anchor], references[anchor]))
+        first += len(references)
+    proposal, label, scores, shift, reference = (
+        np.concatenate(parts) for parts in zip(*picked, strict=True)
+    )
+    boxes = clip_boxes(settings.coder.decode(shift, reference), image_size)
+    large = remove_small_boxes(boxes, settings.min_size)
+    boxes, scores, label, proposal = boxes[large], scores[large], label[large], proposal[large]
     groups = np.zeros_like(label) if settings.class_agnostic else label
     kept = batched_nms(boxes, scores, groups, settings.nms_threshold, settings.max_detections)
     return Detections(boxes[kept], scores[kept], label[kept], proposal[kept])

@@ -35,6 +35,8 @@ def conv_block(channels: int, out: int, kernel: int, norm: str | None) -> Sequen
 class FeaturePyramid(Module):
     """Features of several strides to as many maps of ``out_channels``, plus one if ``extra_level``.
 
+    With ``coarser``, two more from strided convolutions.
+
     ``norm=None`` (convolutions with bias) is the paper's.
     """
 
@@ -44,12 +46,14 @@ class FeaturePyramid(Module):
         out_channels: int = 256,
         norm: str | None = None,
         extra_level: bool = False,
+        coarser: bool = False,
     ) -> None:
         self.extra_level = bool(extra_level)
         self.inner_blocks = ModuleList(conv_block(c, out_channels, 1, norm) for c in channels)
         self.layer_blocks = ModuleList(
             conv_block(out_channels, out_channels, 3, norm) for _ in channels
         )
+        self.extra_blocks = ExtraLevels(out_channels) if coarser else None
 
     def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
         """L maps ``(N, C_l, H_l, W_l)``, finest first, to as many of ``out_channels``."""
@@ -63,11 +67,35 @@ class FeaturePyramid(Module):
         pyramid = [block(x) for block, x in zip(self.layer_blocks, lateral, strict=True)]
         if self.extra_level:
             pyramid.append(ops.max_pool2d(pyramid[-1], 1, 2))
+        if self.extra_blocks is not None:
+            pyramid.extend(self.extra_blocks(pyramid[-1]))
         return pyramid
 
 
+class ExtraLevels(Module):
+    """P6 and P7: convolutions 3×3 of stride 2 on P5 and on what it gives.
+
+    Source: Lin et al., "Focal Loss for Dense Object Detection", 2017, footnote 2.
+    """
+
+    def __init__(self, channels: int) -> None:
+        self.p6 = Conv2d(channels, channels, 3, 2, 1)
+        self.p7 = Conv2d(channels, channels, 3, 2, 1)
+        for conv in (self.p6, self.p7):
+            init.kaiming_uniform_(conv.weight, a=1.0)
+            init.constant_(conv.bias, 0.0)  # type: ignore[type-var]
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """``(N, C, H, W)`` to half and a quarter of the resolution."""
+        p6 = self.p6(x)
+        return p6, self.p7(ops.relu(p6))
+
+
 class ResNetFpn(Module):
-    """A residual network and a pyramid on its four stages."""
+    """A residual network and a pyramid on its stages, the first ``first_stage`` left out.
+
+    ``extra_level``: P6 by pooling; ``coarser``: P6 and P7 by convolutions.
+    """
 
     def __init__(
         self,
@@ -75,11 +103,16 @@ class ResNetFpn(Module):
         out_channels: int = 256,
         norm: str | None = None,
         extra_level: bool = True,
+        first_stage: int = 0,
+        coarser: bool = False,
     ) -> None:
+        self.first_stage = first_stage
         self.body = ResNetBody(body)
-        self.fpn = FeaturePyramid(body.channels, out_channels, norm, extra_level)
+        self.fpn = FeaturePyramid(
+            body.channels[first_stage:], out_channels, norm, extra_level, coarser
+        )
 
     def forward(self, x: Any) -> list[Tensor]:
-        """``(N, 3, H, W)`` to P2 … P5 (or P6), each ``(N, out_channels, H_l, W_l)``."""
-        pyramid: list[Tensor] = self.fpn(self.body(x))
+        """``(N, 3, H, W)`` to P2 … P5 (to P7), each ``(N, out_channels, H_l, W_l)``."""
+        pyramid: list[Tensor] = self.fpn(self.body(x)[self.first_stage :])
         return pyramid

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from cnncore.models.detection.centerface import CenterFace, Faces
+from cnncore.models.detection.detector import DenseOutputs, Detector
 from cnncore.models.detection.faster_rcnn import (
     FasterRcnn,
     Outputs,
@@ -19,6 +20,11 @@ from cnncore.models.detection.mask_rcnn import (
     maskrcnn_small,
 )
 from cnncore.models.detection.resize import Batch, Resize
+from cnncore.models.detection.retinanet import (
+    RetinaNet,
+    RetinaNetSettings,
+    retinanet_resnet50_fpn,
+)
 from cnncore.models.detection.roi_heads import RoiHeads, RoiSettings
 from cnncore.models.detection.rpn import RegionProposalNetwork, RpnOutputs, RpnSettings
 from cnncore.models.detection.to_onnx import detector_to_proto, export_detector
@@ -29,6 +35,7 @@ DETECTORS: dict[str, Callable[..., Module]] = {
     "fasterrcnn_resnet50_fpn": fasterrcnn_resnet50_fpn,
     "maskrcnn_resnet50_fpn": maskrcnn_resnet50_fpn,
     "maskrcnn_small": maskrcnn_small,
+    "retinanet_resnet50_fpn": retinanet_resnet50_fpn,
 }
 
 __all__ = [
@@ -36,6 +43,8 @@ __all__ = [
     "SMALL",
     "Batch",
     "CenterFace",
+    "DenseOutputs",
+    "Detector",
     "Faces",
     "FasterRcnn",
     "MaskRcnn",
@@ -44,6 +53,8 @@ __all__ = [
     "RcnnSettings",
     "RegionProposalNetwork",
     "Resize",
+    "RetinaNet",
+    "RetinaNetSettings",
     "RoiHeads",
     "RoiSettings",
     "RpnOutputs",
@@ -53,4 +64,5 @@ __all__ = [
     "fasterrcnn_resnet50_fpn",
     "maskrcnn_resnet50_fpn",
     "maskrcnn_small",
+    "retinanet_resnet50_fpn",
 ]

@@ -17,22 +17,20 @@ batch (800 rows on 13 cells: 61), pooling that samples half a pixel off.  Other 
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from cnncore.autograd import Tensor, no_grad
-from cnncore.errors import ArgumentError, ShapeError
-from cnncore.geometry import as_int, as_pair
-from cnncore.models.backbones import ResNetBody, ResNetFpn, ResNetSettings
-from cnncore.models.detection.resize import Batch, Resize
+from cnncore.geometry import as_int
+from cnncore.models.backbones import ResNetFpn, ResNetSettings
+from cnncore.models.detection.detector import Detector, checked_images, freeze_stages
+from cnncore.models.detection.resize import Resize
 from cnncore.models.detection.roi_heads import RoiHeads, RoiSettings
 from cnncore.models.detection.rpn import RegionProposalNetwork, RpnOutputs, RpnSettings
 from cnncore.models.detection.truth import checked_truth
-from cnncore.nn import Module
 from cnncore.vision import DetectionSettings, Objects
 from cnncore.vision.boxes import Size
 
@@ -62,7 +60,7 @@ class Outputs:
     image_sizes: list[Size]  # the part of each image that is not padding
 
 
-class FasterRcnn(Module):
+class FasterRcnn(Detector):
     """Faster R-CNN for ``num_classes`` real classes.
 
     ``model.prepare(pictures)`` -> ``Batch``; ``model(images, image_sizes)`` -> ``Outputs``;
@@ -72,19 +70,12 @@ class FasterRcnn(Module):
 
     def __init__(self, num_classes: int, settings: RcnnSettings = RcnnSettings()) -> None:
         self.num_classes = as_int("num_classes", num_classes, 1)
-        self.settings = settings
+        self.settings, self.resize = settings, settings.resize
         channels = settings.fpn_channels
         self.backbone = ResNetFpn(settings.body, channels, settings.fpn_norm, settings.extra_level)
         freeze_stages(self.backbone.body, settings.frozen_stages)
         self.rpn = RegionProposalNetwork(channels, settings.rpn)
         self.roi_heads = RoiHeads(channels, num_classes, settings.roi)
-
-    def prepare(self, pictures: Sequence[Any]) -> Batch:
-        """Pictures ``(H, W, 3)`` uint8 to what the network takes: see ``resize.py``."""
-        if self.settings.resize is None:
-            hint = "call the model with images (N, 3, H, W)"
-            raise ArgumentError("settings.resize", "a size to bring pictures to", None, hint)
-        return self.settings.resize(pictures)
 
     def forward(self, images: Any, image_sizes: Sequence[Size] | None = None) -> Outputs:
         """Features, objectness and deltas of images ``(N, 3, H, W)``.
@@ -136,56 +127,9 @@ class FasterRcnn(Module):
                 mask_threshold,
             )
 
-    def load_state_dict(self, state: Mapping[str, Any], allow: Sequence[str] = ()) -> None:
-        """As any module's; names of older torchvision files are understood, too."""
-        super().load_state_dict(modern_keys(state), allow)
-
     def _roi_features(self, outputs: Outputs) -> list[Tensor]:
         levels = self.settings.roi.levels
         return outputs.features[: levels.highest - levels.lowest + 1]
-
-
-def checked_images(images: Any, image_sizes: Sequence[Size] | None) -> tuple[Tensor, list[Size]]:
-    """A batch ``(N, 3, H, W)`` and how much of each image is not padding."""
-    x = images if isinstance(images, Tensor) else Tensor(images)
-    if x.ndim != 4 or x.shape[1] != 3:
-        raise ShapeError("images", "shape (N, 3, H, W)", x.shape, "images[None]")
-    sizes = [(x.shape[2], x.shape[3])] * x.shape[0] if image_sizes is None else list(image_sizes)
-    if len(sizes) != x.shape[0]:
-        raise ArgumentError("image_sizes", f"one an image, {x.shape[0]}", len(sizes))
-    return x, [as_pair("image_sizes", size, 1) for size in sizes]
-
-
-def freeze_stages(body: ResNetBody, count: int) -> None:
-    """Exclude the first parts of a residual network from training: stem, layer1 … layer4."""
-    parts = (body.conv1, body.layer1, body.layer2, body.layer3, body.layer4)  # type: ignore[attr-defined]
-    for part in parts[: as_int("frozen_stages", count, 0)]:
-        part.requires_grad_(False)
-
-
-# Names in torchvision's files from before a block was a Sequential -> names since.
-LEGACY = (
-    (re.compile(r"(.*\bfpn\.(?:inner|layer)_blocks\.\d+)\.(weight|bias)"), r"\1.0.\2"),
-    (re.compile(r"(rpn\.head\.conv)\.(weight|bias)"), r"\1.0.0.\2"),
-)
-MASK_LAYER = re.compile(r"(roi_heads\.mask_head)\.mask_fcn(\d+)\.(weight|bias)")
-
-
-def modern_keys(state: Mapping[str, Any]) -> dict[str, Any]:
-    """The entries of a file under the names of today's torchvision.
-
-    >>> list(modern_keys({"rpn.head.conv.bias": 0, "roi_heads.mask_head.mask_fcn4.bias": 0}))
-    ['rpn.head.conv.0.0.bias', 'roi_heads.mask_head.3.0.bias']
-    """
-    renamed = {}
-    for key, value in state.items():
-        for old, new in LEGACY:
-            if old.fullmatch(key):
-                key = old.sub(new, key)
-        if layer := MASK_LAYER.fullmatch(key):
-            key = f"{layer[1]}.{int(layer[2]) - 1}.0.{layer[3]}"
-        renamed[key] = value
-    return renamed
 
 
 def fasterrcnn_resnet50_fpn(num_classes: int, **changes: Any) -> FasterRcnn:

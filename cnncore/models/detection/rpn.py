@@ -30,6 +30,7 @@ from cnncore.vision import (
     IouMatcher,
     Proposals,
     ProposalSettings,
+    level_strides,
     make_anchors,
     select_proposals,
 )
@@ -115,18 +116,13 @@ class RegionProposalNetwork(Module):
         """
         levels = features[: len(self.settings.anchors.sizes)]
         shapes = [(x.shape[2], x.shape[3]) for x in levels]
-        strides = self._strides(shapes, image)
+        padded = image if self.settings.whole_strides else None
+        strides = level_strides(shapes, self.settings.lowest_level, padded)
         anchors = make_anchors(self.settings.anchors, shapes, strides)
         objectness, deltas = self.head(levels)
         if events.observers:
             events.emit("note", "anchors", (self,), (anchors,))
         return RpnOutputs(objectness, deltas, anchors)
-
-    def _strides(self, shapes: Sequence[Size], image: Size | None) -> list[Size]:
-        if self.settings.whole_strides and image is not None:
-            return [(image[0] // h, image[1] // w) for h, w in shapes]
-        strides = (2 ** (self.settings.lowest_level + level) for level in range(len(shapes)))
-        return [(stride, stride) for stride in strides]
 
     def loss(self, outputs: RpnOutputs, boxes: Sequence[FloatArray], rng: Rng) -> dict[str, Tensor]:
         """Objectness and box loss on a random sample of anchors, given each image's true boxes.

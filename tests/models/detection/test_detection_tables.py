@@ -20,6 +20,7 @@ RCNN = ["fasterrcnn_resnet50_fpn", "maskrcnn_resnet50_fpn"]
 PARAMETERS = [
     ("fasterrcnn_resnet50_fpn", 41_755_286, 41_532_886),
     ("maskrcnn_resnet50_fpn", 44_401_393, 44_178_993),
+    ("retinanet_resnet50_fpn", 34_014_999, 33_792_599),
 ]
 
 
@@ -60,6 +61,10 @@ LAYOUTS = {
         307,
         "b1f65dde78deeb6c9c1746893d0cf56f3c52b99cad88ea44a04ba769ba20ec72",
     ),
+    "retinanet_resnet50_fpn": (
+        301,
+        "d3acaf9efd71ce4a814c25fe80107480f260b2218a5a23983c7a3e6903ca8029",
+    ),
 }
 
 
@@ -97,6 +102,35 @@ def test_levels_and_anchors_of_a_photograph():
     assert centres[12, 20].tolist() == [[1280, 732]] * 3
     third = outputs.rpn.anchors[3].reshape(25, 42, 3, 4)
     assert ((third[24, 41, :, :2] + third[24, 41, :, 2:]) / 2).tolist() == [[1312, 768]] * 3
+
+
+def test_multiply_adds_of_dense_detectors():
+    """As torchvision states them."""
+    model = outline("retinanet_resnet50_fpn", num_classes=90)
+    adds = explain.cost(model, (3, 800, 800), 1, backward=False).total("multiply_adds")
+    assert adds / 1e9 == pytest.approx(151.54, abs=5e-3)
+
+
+def test_levels_and_anchors_of_retinanet():
+    model = outline("retinanet_resnet50_fpn", num_classes=90)
+    with shapes_of(model):
+        outputs = model(blank(model, (1, 3, 800, 1344)))
+    sizes = [(100, 168), (50, 84), (25, 42), (13, 21), (7, 11)]
+    assert [len(a) for a in outputs.anchors] == [9 * h * w for h, w in sizes]
+    every = 9 * (16_800 + 4_200 + 1_050 + 273 + 77)
+    assert outputs.logits.shape == (1, every, 91)
+    assert outputs.deltas.shape == (1, every, 4)
+    first = outputs.anchors[0][:9]  # ratio is the slow index
+    assert first[3:6].tolist() == [[-16, -16, 16, 16], [-20, -20, 20, 20], [-25, -25, 25, 25]]
+    assert first[0].tolist() == [-23, -11, 23, 11]
+    assert model.settings.anchors.sizes[1:] == (
+        (64, 80, 101),
+        (128, 161, 203),
+        (256, 322, 406),
+        (512, 645, 812),
+    )
+    last = outputs.anchors[-1].reshape(7, 11, 9, 4)[6, 10, 4]  # 800 // 7 = 114, 1344 // 11 = 122
+    assert ((last[:2] + last[2:]) / 2).tolist() == [1220, 684]
 
 
 def test_cell_anchors_of_the_public_weights():
