@@ -12,7 +12,7 @@ Source: Lin et al., "Focal Loss for Dense Object Detection", 2017, figure 3 and 
 defaults and keys are torchvision's ``retinanet_resnet50_fpn``.  Differences from the paper, as
 there: P6 comes from P5 instead of C5; the box loss is L1 (the paper: smooth L1); each image's loss
 is divided by its own positive anchors, then the mean is taken; anchors' sizes are whole numbers;
-every true box gets its best anchors.  There is a column for background, which is never a target: the
+every true box gets its best anchors.  There is a column for background, never a target: the
 labels of the public weights count from 1.
 """
 
