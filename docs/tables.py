@@ -40,6 +40,7 @@ TERNAUSNET = "ternausnet; VGG for its encoder"
 OTHERS = {
     "fasterrcnn_resnet50_fpn": ((3, 800, 800), COCO, "torchvision", SHAPES),
     "maskrcnn_resnet50_fpn": ((3, 800, 800), COCO, "torchvision", SHAPES + RUNTIME),
+    "keypointrcnn_resnet50_fpn": ((3, 800, 800), {"num_classes": 1}, "torchvision", SHAPES),
     "retinanet_resnet50_fpn": ((3, 800, 800), COCO, "torchvision", SHAPES),
     "maskrcnn_small": ((3, 128, 128), {"num_classes": 10}, "", RUNTIME),
     "unet": ((3, 128, 128), {"num_classes": 11}, "milesial Pytorch-UNet", SHAPES + RUNTIME),

@@ -27,6 +27,7 @@ from cnncore.vision.draw import (
     to_picture,
 )
 from cnncore.vision.images import PHOTOGRAPHS, ImageError, find_images, photograph, read_image
+from cnncore.vision.keypoints import as_keypoints, keypoint_cells, place_keypoints
 from cnncore.vision.levels import LevelRule
 from cnncore.vision.masks import (
     boxes_of_masks,
@@ -89,6 +90,7 @@ __all__ = [
     "ProposalSettings",
     "Proposals",
     "as_boxes",
+    "as_keypoints",
     "batched_nms",
     "border_weights",
     "boundary_f1",
@@ -113,6 +115,7 @@ __all__ = [
     "find_images",
     "frequency_weighted_iou",
     "generalized_box_iou",
+    "keypoint_cells",
     "level_strides",
     "make_anchors",
     "mask_iou",
@@ -124,6 +127,7 @@ __all__ = [
     "paste_masks",
     "photograph",
     "pixel_accuracy",
+    "place_keypoints",
     "predict_tiled",
     "read_image",
     "remove_small_boxes",

@@ -34,6 +34,7 @@ class Objects:
     labels: IntArray  # (R,), 0 for the first real class
     masks: BoolArray | None = None  # (R, H, W), for mask scores
     scores: FloatArray | None = None  # (R,), for predictions
+    keypoints: FloatArray | None = None  # (R, J, 3): x, y, visibility or score
 
 
 def coco_metrics(

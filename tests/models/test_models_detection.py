@@ -365,7 +365,7 @@ def test_a_region_sees_its_place_at_the_right_scale() -> None:
 
 
 def truth_of(t: Target) -> Truth:
-    return Truth(t.boxes, t.labels, t.masks)
+    return Truth(t.boxes, t.labels, t.masks, np.zeros((len(t.boxes), 0, 3), np.float32))
 
 
 def test_sampled_regions_have_the_label_and_deltas_of_their_best_box() -> None:

@@ -12,6 +12,8 @@ from cnncore.models.detection.faster_rcnn import (
     RcnnSettings,
     fasterrcnn_resnet50_fpn,
 )
+from cnncore.models.detection.keypoint_head import KeypointSettings
+from cnncore.models.detection.keypoint_rcnn import keypointrcnn_resnet50_fpn
 from cnncore.models.detection.mask_rcnn import (
     SMALL,
     MaskRcnn,
@@ -33,6 +35,7 @@ from cnncore.nn import Module
 # name -> constructor(num_classes, **changes of the settings)
 DETECTORS: dict[str, Callable[..., Module]] = {
     "fasterrcnn_resnet50_fpn": fasterrcnn_resnet50_fpn,
+    "keypointrcnn_resnet50_fpn": keypointrcnn_resnet50_fpn,
     "maskrcnn_resnet50_fpn": maskrcnn_resnet50_fpn,
     "maskrcnn_small": maskrcnn_small,
     "retinanet_resnet50_fpn": retinanet_resnet50_fpn,
@@ -47,6 +50,7 @@ __all__ = [
     "Detector",
     "Faces",
     "FasterRcnn",
+    "KeypointSettings",
     "MaskRcnn",
     "MaskRcnnSettings",
     "Outputs",
@@ -62,6 +66,7 @@ __all__ = [
     "detector_to_proto",
     "export_detector",
     "fasterrcnn_resnet50_fpn",
+    "keypointrcnn_resnet50_fpn",
     "maskrcnn_resnet50_fpn",
     "maskrcnn_small",
     "retinanet_resnet50_fpn",

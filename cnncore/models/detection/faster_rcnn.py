@@ -93,12 +93,14 @@ class FasterRcnn(Detector):
         """The terms of the paper's loss, to be added up.
 
         ``objectness`` and ``rpn_box`` of the proposal network, ``class`` and ``box`` of the heads,
-        and ``mask`` where there is a mask head.  ``targets`` have ``boxes``, ``labels`` and, for a
-        mask head, ``masks`` (``data.Sample``, say); images without objects are legal.  ``rng``
-        draws the anchors and regions to learn from: the same generator state gives the same loss.
+        and ``mask`` or ``keypoint`` where there is such a head.  ``targets`` have ``boxes``,
+        ``labels`` and, for these heads, ``masks`` (``data.Sample``, say) or ``keypoints``; images
+        without objects are legal.  ``rng`` draws the anchors and regions to learn from: the same
+        generator state gives the same loss.
         """
-        masks = self.settings.roi.masks
-        truth = checked_truth(targets, outputs.image_sizes, self.num_classes, masks)
+        masks, keypoints = self.settings.roi.masks, self.settings.roi.keypoints
+        joints = 0 if keypoints is None else keypoints.joints
+        truth = checked_truth(targets, outputs.image_sizes, self.num_classes, masks, joints)
         terms = self.rpn.loss(outputs.rpn, [t.boxes for t in truth], rng)
         proposals = self.rpn.propose(outputs.rpn, outputs.image_sizes, self.settings.rpn.train)
         boxes = [p.boxes for p in proposals]

@@ -53,7 +53,7 @@ class Batch:
 
 
 def scaled_objects(objects: Any, old: Size, new: Size) -> Objects:
-    """``boxes``, ``labels`` and, if there, ``masks`` and ``scores`` of an image of another size.
+    """``boxes``, ``labels`` and, if there, the rest, of an image of another size.
 
     >>> found = Objects(np.float32([[1, 2, 3, 4]]), np.array([0]))
     >>> scaled_objects(found, (10, 10), (20, 30)).boxes.tolist()
@@ -62,11 +62,15 @@ def scaled_objects(objects: Any, old: Size, new: Size) -> Objects:
     ratio = np.array([new[1] / old[1], new[0] / old[0]] * 2)
     boxes = as_boxes(objects.boxes)
     masks = getattr(objects, "masks", None)
+    points = getattr(objects, "keypoints", None)
+    if points is not None:
+        points = np.asarray(points) * np.array([*ratio[:2], 1], boxes.dtype)
     return Objects(
         boxes * ratio.astype(boxes.dtype),
         objects.labels,
         None if masks is None else _nearest(as_masks(masks), new),
         getattr(objects, "scores", None),
+        points,
     )
 
 

@@ -18,6 +18,11 @@ import numpy as np
 from cnncore import ops
 from cnncore.autograd import Tensor, beside, events
 from cnncore.models.backbones.fpn import conv_block
+from cnncore.models.detection.keypoint_head import (
+    KeypointHead,
+    KeypointPredictor,
+    KeypointSettings,
+)
 from cnncore.models.detection.truth import Truth
 from cnncore.nn import Conv2d, ConvTranspose2d, Linear, Module, Sequential, init
 from cnncore.vision import (
@@ -28,7 +33,9 @@ from cnncore.vision import (
     LevelRule,
     Objects,
     crop_masks,
+    keypoint_cells,
     paste_masks,
+    place_keypoints,
     select_detections,
 )
 from cnncore.vision.boxes import FloatArray, IntArray, Size
@@ -49,6 +56,7 @@ class RoiSettings:
     mask_size: int = 14  # S of the mask head; masks are twice as large
     mask_channels: int = 256
     mask_layers: int = 4
+    keypoints: KeypointSettings | None = None  # a keypoint head
     norm: str | None = None  # between the mask head's convolutions
     matcher: IouMatcher = IouMatcher(0.5, 0.5)
     sampler: BalancedSampler = BalancedSampler(512, 0.25)
@@ -185,6 +193,10 @@ class RoiHeads(Module):
         self.box_predictor = BoxPredictor(settings.box_channels, num_classes)
         if settings.masks:
             self._make_mask_head(in_channels, num_classes, settings)
+        if (points := settings.keypoints) is not None:
+            self.keypoint_pool = RegionPool(points.size, settings)
+            self.keypoint_head = KeypointHead(in_channels, points)
+            self.keypoint_predictor = KeypointPredictor(points.channels, points.joints)
 
     def _make_mask_head(self, in_channels: int, num_classes: int, settings: RoiSettings) -> None:
         widths = [in_channels] + [settings.mask_channels] * settings.mask_layers
@@ -211,6 +223,12 @@ class RoiHeads(Module):
         pooled = self.mask_pool(features, regions)
         logits = self.mask_predictor(self.mask_head(pooled))
         return logits[np.arange(len(regions)), classes]  # type: ignore[no-any-return]
+
+    def keypoints(self, features: Sequence[Tensor], regions: Regions) -> Tensor:
+        """Logits ``(R, J, 4S, 4S)`` of every joint's place in its region."""
+        pooled = self.keypoint_pool(features, regions)
+        heat: Tensor = self.keypoint_predictor(self.keypoint_head(pooled))
+        return heat
 
     # Training.
 
@@ -241,6 +259,8 @@ class RoiHeads(Module):
         terms = {"class": entropy * (1 / count), "box": shift * (1 / count)}
         if self.settings.masks:
             terms["mask"] = self._mask_loss(features, sample, targets)
+        if self.settings.keypoints is not None:
+            terms["keypoint"] = self._keypoint_loss(features, sample, targets)
         return terms
 
     def sample(
@@ -290,6 +310,23 @@ class RoiHeads(Module):
             )
         return ops.binary_cross_entropy_with_logits(logits, beside(logits, wanted))
 
+    def _keypoint_loss(
+        self, features: Sequence[Tensor], sample: RoiSample, targets: Sequence[Truth]
+    ) -> Tensor:
+        """Cross-entropy over all places of a heat map, mean over the joints that are labelled."""
+        regions = sample.regions[sample.positive]
+        rows = zip(regions.image, sample.truth, strict=True)
+        points = [targets[image].keypoints[row] for image, row in rows]
+        if not points:
+            return beside(features[0], np.zeros((), features[0].dtype))
+        heat = self.keypoints(features, regions)
+        cells, counted = keypoint_cells(np.stack(points), regions.boxes, heat.shape[-1])
+        if not counted.any():
+            return beside(features[0], np.zeros((), features[0].dtype))
+        R, J = cells.shape
+        logits = heat.reshape((R * J, heat.shape[-1] ** 2))[np.flatnonzero(counted)]
+        return ops.cross_entropy(logits, beside(logits, cells[counted]))
+
     # Detection.
 
     def detect(
@@ -300,7 +337,7 @@ class RoiHeads(Module):
         settings: DetectionSettings,
         mask_threshold: float = 0.5,
     ) -> list[Objects]:
-        """What is in each image: boxes, labels (0 for the first real class), scores, and masks."""
+        """What is in each image: boxes, labels (0 for the first real class), scores, and more."""
         regions, _ = Regions.group(proposals, self.settings.levels)
         logits, deltas = self.boxes(features, regions)
         probabilities = ops.softmax(logits, 1).numpy()
@@ -316,13 +353,25 @@ class RoiHeads(Module):
                     settings,
                 )
             )
-        if not self.settings.masks:
-            return [Objects(f.boxes, f.labels, None, f.scores) for f in found]
-        pasted = self._detect_masks(features, found, image_sizes, mask_threshold)
+        none = [None] * len(found)
+        masks, points = self.settings.masks, self.settings.keypoints is not None
+        pasted = self._detect_masks(features, found, image_sizes, mask_threshold) if masks else none
+        placed = self._detect_keypoints(features, found) if points else none
         return [
-            Objects(f.boxes, f.labels, masks, f.scores)
-            for f, masks in zip(found, pasted, strict=True)
+            Objects(f.boxes, f.labels, m, f.scores, k)
+            for f, m, k in zip(found, pasted, placed, strict=True)
         ]
+
+    def _detect_keypoints(
+        self, features: Sequence[Tensor], found: Sequence[Detections]
+    ) -> list[FloatArray]:
+        """Keypoints of all detections from one run of the keypoint head."""
+        regions, order = Regions.group([f.boxes for f in found], self.settings.levels)
+        heat = self.keypoints(features, regions).numpy()
+        points = np.zeros((*heat.shape[:2], 3), heat.dtype)
+        points[order] = place_keypoints(heat, regions.boxes)
+        ends = np.cumsum([len(f.boxes) for f in found])[:-1]
+        return list(np.split(points, ends)) if found else []
 
     def _detect_masks(
         self,

@@ -10,6 +10,7 @@ import numpy as np
 
 from cnncore.errors import ArgumentError, ShapeError
 from cnncore.vision.boxes import BoolArray, FloatArray, IntArray, Size, as_boxes, as_labels
+from cnncore.vision.keypoints import as_keypoints
 from cnncore.vision.masks import as_masks
 
 
@@ -20,12 +21,20 @@ class Truth:
     boxes: FloatArray  # (R, 4), with width and height
     labels: IntArray  # (R,), 0 for the first real class
     masks: BoolArray  # (R, H, W); (0, H, W) where the network has no use for them
+    keypoints: FloatArray  # (R, J, 3): x, y, visibility; J = 0 likewise
 
 
 def checked_truth(
-    targets: Sequence[Any], image_sizes: Sequence[Size], num_classes: int, with_masks: bool = True
+    targets: Sequence[Any],
+    image_sizes: Sequence[Size],
+    num_classes: int,
+    with_masks: bool = True,
+    joints: int = 0,
 ) -> list[Truth]:
-    """Targets with ``boxes``, ``labels`` and ``masks`` (``data.Sample``, say) for every image."""
+    """Targets with ``boxes``, ``labels``, ``masks`` (``data.Sample``, say) and ``keypoints``.
+
+    The last two only if asked for; a fault is named with the image and the box.
+    """
     if len(targets) != len(image_sizes):
         raise ArgumentError("targets", f"one an image, {len(image_sizes)}", len(targets))
     checked = []
@@ -41,5 +50,8 @@ def checked_truth(
             masks = as_masks(target.masks, f"{name}.masks")
             if masks.shape != (len(boxes), *size):
                 raise ShapeError(f"{name}.masks", f"shape {(len(boxes), *size)}", masks.shape)
-        checked.append(Truth(boxes.astype(np.float32, copy=False), labels, masks))
+        points = np.zeros((len(boxes), 0, 3), np.float32)
+        if joints:
+            points = as_keypoints(target.keypoints, len(boxes), joints, f"{name}.keypoints")
+        checked.append(Truth(boxes.astype(np.float32, copy=False), labels, masks, points))
     return checked

@@ -12,6 +12,7 @@ from cnncore.errors import ArgumentError
 from cnncore.models.backbones import ResNetSettings
 from cnncore.models.detection import (
     FasterRcnn,
+    KeypointSettings,
     MaskRcnn,
     MaskRcnnSettings,
     RcnnSettings,
@@ -20,7 +21,13 @@ from cnncore.models.detection import (
     RpnSettings,
 )
 from cnncore.nn import init
-from cnncore.vision import BalancedSampler, Objects, ProposalSettings
+from cnncore.vision import (
+    BalancedSampler,
+    Objects,
+    ProposalSettings,
+    keypoint_cells,
+    place_keypoints,
+)
 
 FEW = ProposalSettings(pre_nms=60, post_nms=20)
 PARTS = {
@@ -141,6 +148,92 @@ def test_batch_norm_is_frozen_and_has_no_eps(faster: FasterRcnn) -> None:
     y = norm(np.ones((1, 8, 1, 1), np.float32))
     norm.running_var.data[...] = 1
     np.testing.assert_allclose(y.numpy(), 500, rtol=1e-6)
+
+
+# --- keypoints ------------------------------------------------------------------------------------
+
+POINTS = KeypointSettings(joints=3, size=4, channels=8, layers=2)
+
+
+@pytest.fixture(scope="module")
+def pointing() -> FasterRcnn:
+    init.seed(0)
+    return FasterRcnn(1, RcnnSettings(**PARTS, roi=replace(ROI, masks=False, keypoints=POINTS)))
+
+
+def with_points(objects: Objects, visibility: float = 2) -> Objects:
+    """Three joints an object: a corner, the centre and the opposite corner."""
+    near, far = objects.boxes[:, :2], objects.boxes[:, 2:]
+    points = np.stack([near, (near + far) / 2, far], 1)
+    seen = np.full((*points.shape[:2], 1), visibility, np.float32)
+    return replace(objects, masks=None, keypoints=np.concatenate([points, seen], 2))
+
+
+def test_a_step_with_keypoints(pointing: FasterRcnn) -> None:
+    batch = pointing.prepare(PICTURES)
+    outputs = pointing(batch.images, batch.image_sizes)
+    targets = batch.scale([with_points(t) for t in TARGETS])
+    np.testing.assert_allclose(targets[0].keypoints[:, 0, :2], targets[0].boxes[:, :2])
+    np.testing.assert_allclose(targets[0].keypoints[:, 2, :2], targets[0].boxes[:, 2:])
+    pointing.zero_grad()
+    terms = pointing.loss(outputs, targets, np.random.default_rng(0))
+    assert list(terms) == ["objectness", "rpn_box", "class", "box", "keypoint"]
+    total(terms).backward()
+    for name, parameter in pointing.named_parameters():
+        assert parameter.grad is not None, name
+        assert np.isfinite(parameter.grad.data).all(), name
+    found = pointing.decode(outputs, score_threshold=0.0)
+    for objects in found:
+        assert objects.keypoints.shape == (len(objects.boxes), 3, 3)
+        points, boxes = objects.keypoints[..., :2], objects.boxes[:, None]
+        assert (points >= boxes[..., :2]).all()
+        assert (points <= np.maximum(boxes[..., 2:], boxes[..., :2] + 1)).all()
+    nothing = pointing.decode(outputs, score_threshold=1.0)
+    assert [o.keypoints.shape for o in nothing] == [(0, 3, 3)] * 2
+
+
+def test_joints_without_a_label_do_not_count(pointing: FasterRcnn) -> None:
+    """Neither do images without persons; at first all places are equally probable."""
+    silent = pointing.roi_heads.keypoint_predictor.kps_score_lowres
+    weight = silent.weight.data.copy()
+    silent.weight.data[...] = 0
+    outputs = pointing(pointing.prepare(PICTURES[:1]).images)
+    for target_, expected in (
+        (with_points(TARGETS[0]), np.log(16 * 16)),
+        (with_points(TARGETS[0], 0), 0.0),
+        (with_points(target(size=(40, 60))), 0.0),
+    ):
+        terms = pointing.loss(outputs, [target_], np.random.default_rng(0))
+        assert terms["keypoint"].item() == pytest.approx(expected, rel=1e-5)
+    silent.weight.data[...] = weight
+
+
+def test_bad_keypoints_are_named(pointing: FasterRcnn) -> None:
+    outputs = pointing(pointing.prepare(PICTURES[:1]).images)
+    bad = with_points(TARGETS[0])
+    bad.keypoints[1, 2, 0] = np.nan
+    with pytest.raises(ArgumentError, match=r"targets\[0\]\.keypoints.*\[1, 2, 0\]"):
+        pointing.loss(outputs, [bad], np.random.default_rng(0))
+
+
+def test_cells_of_keypoints_by_hand() -> None:
+    box = [[10, 20, 18, 36]]  # 8 wide, 16 high: cells of a 4×4 grid are 2×4
+    points = [[[10, 20, 2], [13.9, 28, 1], [18, 36, 2], [9.9, 20, 2], [14, 24, 0]]]
+    cells, counted = keypoint_cells(points, box, 4)
+    assert cells.tolist() == [[0, 2 * 4 + 1, 15, 0, 0]]
+    assert counted.tolist() == [[True, True, True, False, False]]
+
+
+def test_places_of_keypoints_by_hand() -> None:
+    heat = np.zeros((2, 2, 4, 4), np.float32)
+    heat[0, 0, 1, 2] = heat[0, 1, 3, 0] = heat[1, :, :, :2] = 5.0
+    boxes = np.float32([[10, 20, 14, 24], [0, 0, 1.5, 0.25]])
+    found = place_keypoints(heat, boxes)
+    # A box of four pixels shows the map as it is: the centre of pixel (row 1, column 2), …
+    np.testing.assert_allclose(found[0], [[12.5, 21.5, 5], [10.5, 23.5, 5]], rtol=1e-6)
+    # 1.5 wide: two pixels of 0.75; lower than a pixel: one pixel of height 1.
+    np.testing.assert_allclose(found[1, :, :2], [[0.375, 0.5]] * 2)
+    assert place_keypoints(heat[:0], boxes[:0]).shape == (0, 2, 3)
 
 
 # --- pictures to batches and back -----------------------------------------------------------------

@@ -15,19 +15,23 @@ from cnncore.vision import AnchorSettings, DeltaCoder, cell_anchors
 
 RCNN = ["fasterrcnn_resnet50_fpn", "maskrcnn_resnet50_fpn"]
 
+CLASSES = {"keypointrcnn_resnet50_fpn": 1}  # real ones; others 90
+
 # name, parameters with 90 real classes, those trained if the stem and the first stage are not.
 # Counted on torchvision's networks as their public weights have them: batch norm frozen.
 PARAMETERS = [
     ("fasterrcnn_resnet50_fpn", 41_755_286, 41_532_886),
     ("maskrcnn_resnet50_fpn", 44_401_393, 44_178_993),
+    ("keypointrcnn_resnet50_fpn", 59_137_258, 58_914_858),
     ("retinanet_resnet50_fpn", 34_014_999, 33_792_599),
 ]
 
 
 @pytest.mark.parametrize(("name", "every", "trained"), PARAMETERS)
 def test_parameters(name, every, trained):
-    assert outline(name, num_classes=90).num_parameters() == every
-    model = outline(name, num_classes=90, frozen_stages=2)
+    classes = CLASSES.get(name, 90)
+    assert outline(name, num_classes=classes).num_parameters() == every
+    model = outline(name, num_classes=classes, frozen_stages=2)
     assert sum(p.size for p in model.parameters() if p.requires_grad) == trained
 
 
@@ -61,6 +65,10 @@ LAYOUTS = {
         307,
         "b1f65dde78deeb6c9c1746893d0cf56f3c52b99cad88ea44a04ba769ba20ec72",
     ),
+    "keypointrcnn_resnet50_fpn": (
+        313,
+        "52da467fcb1eaf4f7877b90715f45dc8edc6f6b608314903dad6e3b3e599ef4a",
+    ),
     "retinanet_resnet50_fpn": (
         301,
         "d3acaf9efd71ce4a814c25fe80107480f260b2218a5a23983c7a3e6903ca8029",
@@ -70,7 +78,7 @@ LAYOUTS = {
 
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_keys_and_shapes_are_the_public_ones(name):
-    shapes = state_shapes(outline(name, num_classes=90))
+    shapes = state_shapes(outline(name, num_classes=CLASSES.get(name, 90)))
     lines = sorted(f"{key} {list(shape)}\n" for key, shape in shapes.items())
     found = len(lines), hashlib.sha256("".join(lines).encode()).hexdigest()
     assert found == LAYOUTS[name]
@@ -102,6 +110,20 @@ def test_levels_and_anchors_of_a_photograph():
     assert centres[12, 20].tolist() == [[1280, 732]] * 3
     third = outputs.rpn.anchors[3].reshape(25, 42, 3, 4)
     assert ((third[24, 41, :, :2] + third[24, 41, :, 2:]) / 2).tolist() == [[1312, 768]] * 3
+
+
+def test_multiply_adds_with_a_person():
+    """torchvision states 137.42 billion: a thousand proposals and the keypoints of one."""
+    model = outline("keypointrcnn_resnet50_fpn", num_classes=1)
+    dense = explain.cost(model, (3, 800, 800), 1, backward=False).total("multiply_adds")
+    box = 12544 * 1024 + 1024 * 1024 + 1024 * (2 + 4 * 2)
+    heads = model.roi_heads
+    parts = [(heads.keypoint_head, 256), (heads.keypoint_predictor, 512)]
+    points = sum(
+        explain.cost(part, (channels, 14, 14), 1, backward=False).total("multiply_adds")
+        for part, channels in parts
+    )
+    assert (dense + 1000 * box + points) / 1e9 == pytest.approx(137.42, abs=5e-3)
 
 
 def test_multiply_adds_of_dense_detectors():
