@@ -119,6 +119,11 @@ def rounded(dtype):
         for log in (False, True):
             # exp multiplies the rounding of its argument, |x - max| <= 12, and 21 terms are added
             results[f"softmax {name} {log}"] = k.softmax(values, log), 2 * (12 + 21 + 4) * eps
+            y = results[f"softmax {name} {log}"][0]
+            gradient = k.softmax_backward(values / 8, y, log)
+            # sums over the classes of products that add up to a few times the largest of them
+            bound = 40 * eps * (1 + abs(values).sum(1).max() / 8)
+            results[f"softmax_backward {name} {log}"] = gradient, bound
     rows = rng.uniform(-1, 1, (24, 5000)).astype(dtype)
     mean, squares = k.row_moments(rows)
     # (length) eps Σ|term|, as in ``assert_close``; Welford's updates stay below it as well
