@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from cnncore.data import augment
 from cnncore.data.digits import digits
 from cnncore.data.fashion_mnist import DataError, fashion_mnist, read_idx
 from cnncore.data.items import SPLITS, Items
@@ -17,6 +18,7 @@ __all__ = [
     "Sample",
     "SceneSettings",
     "Scenes",
+    "augment",
     "digits",
     "fashion_mnist",
     "read_idx",

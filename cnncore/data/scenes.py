@@ -67,6 +67,7 @@ class Sample:
     labels: NDArray[np.int64]  # (R,), 0 for the first real class
     masks: NDArray[np.bool_]  # (R, H, W), visible pixels; no two overlap
     semantic: NDArray[np.int64]  # (H, W), 0 background, else label + 1
+    points: NDArray[np.float32] | None = None  # (R, P, 2) xy, where objects have points
 
 
 class Scenes:
