@@ -18,6 +18,7 @@ from cnncore.vision.boxes import (
     remove_small_boxes,
 )
 from cnncore.vision.coders import DeltaCoder
+from cnncore.vision.default_boxes import DefaultBoxes
 from cnncore.vision.draw import (
     DrawSettings,
     color_labels,
@@ -37,7 +38,7 @@ from cnncore.vision.masks import (
     mask_iou,
     paste_masks,
 )
-from cnncore.vision.matchers import BACKGROUND, BETWEEN, IouMatcher
+from cnncore.vision.matchers import BACKGROUND, BETWEEN, BestMatcher, IouMatcher
 from cnncore.vision.metrics import (
     COCO_NAMES,
     NOTHING,
@@ -55,7 +56,7 @@ from cnncore.vision.proposals import (
     select_detections,
     select_proposals,
 )
-from cnncore.vision.samplers import BalancedSampler
+from cnncore.vision.samplers import BalancedSampler, HardNegatives
 from cnncore.vision.segmentation_metrics import (
     boundary_f1,
     class_accuracy,
@@ -79,10 +80,13 @@ __all__ = [
     "PHOTOGRAPHS",
     "AnchorSettings",
     "BalancedSampler",
+    "BestMatcher",
+    "DefaultBoxes",
     "DeltaCoder",
     "DetectionSettings",
     "Detections",
     "DrawSettings",
+    "HardNegatives",
     "ImageError",
     "IouMatcher",
     "LevelRule",

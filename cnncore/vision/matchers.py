@@ -64,3 +64,33 @@ class IouMatcher:
             rescued = ((overlap == highest) & (highest > 0)).any(0)
             matches[rescued] = best[rescued]
         return matches.astype(np.int64, copy=False)
+
+
+@dataclass(frozen=True)
+class BestMatcher:
+    """Each candidate goes to the true box of highest IoU if that reaches ``threshold``.
+
+    Before that every true box gets its one best candidate, however low their overlap, if there is
+    any; the candidate then answers for that box (of several true boxes, the last).
+    Source: Liu et al., "SSD: Single Shot MultiBox Detector", 2016, section 2.2.
+
+    >>> truth, anchors = [[0, 0, 4, 4], [0, 0, 4, 1]], [[0, 0, 4, 4], [0, 0, 4, 3], [9, 9, 12, 12]]
+    >>> BestMatcher().match(truth, anchors).tolist()
+    [0, 1, -1]
+    """
+
+    threshold: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.threshold <= 1:
+            raise ArgumentError("threshold", "a number in 0..1", self.threshold)
+
+    def match(self, truth: ArrayLike, candidates: ArrayLike) -> IntArray:
+        """For each of ``candidates (A, 4)`` its index in ``truth (G, 4)``, or -1 for background."""
+        overlap = box_iou(truth, candidates)
+        matches = IouMatcher(self.threshold, self.threshold)(overlap)
+        if overlap.size:
+            best = overlap.argmax(1)
+            for box in np.flatnonzero(overlap.max(1) > 0):
+                matches[best[box]] = box
+        return matches

@@ -101,7 +101,9 @@ class DetectionSettings:
     nms_threshold: float = 0.5
     max_detections: int = 100
     min_size: float = 1e-2  # pixels, after clipping
-    candidates: int | None = None  # best of each level that enter suppression, without proposals
+    candidates: int | None = (
+        None  # best of each class (without proposals: level) that enter suppression
+    )
     class_agnostic: bool = False  # one suppression for all classes: never two boxes on one thing
     coder: DeltaCoder = HEAD_CODER
 
@@ -123,7 +125,7 @@ def select_detections(
     image_size: Size,
     settings: DetectionSettings = DetectionSettings(),
 ) -> Detections:
-    """The detections of one image: decode a box a class, clip, threshold, NMS a class, top-k.
+    """The detections of one image: threshold, decode a box a class, clip, NMS a class, top-k.
 
     ``probabilities (R, 1 + K)`` with background in column 0, ``deltas (R, K, 4)`` for the real
     classes, ``proposals (R, 4)``.
@@ -142,6 +144,9 @@ def select_detections(
         raise ArgumentError("probabilities", "numbers", f"NaN at {index}", "find what gave NaN")
     # Threshold first: decoding and checking K boxes a proposal would be most of the work.
     proposal, label = np.nonzero(chances[:, 1:] > settings.score_threshold)
+    if settings.candidates is not None:
+        best = _best_of_each(chances[proposal, label + 1], label, settings.candidates)
+        proposal, label = proposal[best], label[best]
     boxes = settings.coder.decode(shifts[proposal, label], regions[proposal])
     boxes = clip_boxes(boxes, image_size)
     large = remove_small_boxes(boxes, settings.min_size)
@@ -150,6 +155,13 @@ def select_detections(
     groups = np.zeros_like(label) if settings.class_agnostic else label
     kept = batched_nms(boxes, scores, groups, settings.nms_threshold, settings.max_detections)
     return Detections(boxes[kept], scores[kept], label[kept], proposal[kept])
+
+
+def _best_of_each(scores: FloatArray, labels: IntArray, count: int) -> IntArray:
+    """The indices of the ``count`` highest scores of every label, ascending."""
+    rows = (np.flatnonzero(labels == label) for label in np.unique(labels))
+    chosen = [members[top_k(scores[members], count)] for members in rows]
+    return np.sort(np.concatenate([np.zeros(0, np.int64), *chosen]))
 
 
 def select_dense_detections(

@@ -10,7 +10,8 @@ from numpy.typing import ArrayLike
 
 from cnncore.errors import ArgumentError, DTypeError, ShapeError
 from cnncore.geometry import as_int
-from cnncore.vision.boxes import IntArray
+from cnncore.vision.boxes import IntArray, as_vector
+from cnncore.vision.nms import top_k
 
 
 @dataclass(frozen=True)
@@ -59,3 +60,32 @@ def _choose(candidates: IntArray, count: int, rng: np.random.Generator) -> IntAr
     if len(candidates) <= count:
         return candidates
     return np.sort(rng.choice(candidates, count, replace=False, shuffle=False))
+
+
+@dataclass(frozen=True)
+class HardNegatives:
+    """All positives, and ``ratio`` times as many negatives: those of the highest loss.
+
+    Source: Liu et al., "SSD: Single Shot MultiBox Detector", 2016, section 2.2.
+
+    >>> positive, negative = HardNegatives(2)([True, False, False, False], [9.0, 1.0, 3.0, 2.0])
+    >>> positive.tolist(), negative.tolist()
+    ([0], [2, 3])
+    """
+
+    ratio: float = 3.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.ratio < math.inf:
+            raise ArgumentError("ratio", "a number >= 0", self.ratio)
+
+    def __call__(self, positive: ArrayLike, losses: ArrayLike) -> tuple[IntArray, IntArray]:
+        """Indices of the positives and of the negatives chosen, each ascending.
+
+        ``positive (A,)`` booleans, ``losses (A,)`` of each candidate taken for background.
+        """
+        truth = np.asarray(positive, np.bool_)
+        values = as_vector(losses, len(truth), "losses")
+        chosen, others = np.flatnonzero(truth), np.flatnonzero(~truth)
+        count = math.floor(self.ratio * len(chosen))
+        return chosen, np.sort(others[top_k(values[others], count)])

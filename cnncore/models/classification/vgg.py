@@ -7,6 +7,7 @@ convolutions keep the bias that they do not need.  State-dict keys are torchvisi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from cnncore.autograd import Tensor
@@ -36,13 +37,15 @@ DEPTHS = {
 WIDTHS = (64, 128, 256, 512, 512)
 
 
-def vgg_features(depth: int, batch_norm: bool = False) -> Sequential:
-    """The convolutions: five blocks, each ended by a pooling."""
+def vgg_features(
+    depth: int, batch_norm: bool = False, widths: Sequence[int] = WIDTHS
+) -> Sequential:
+    """The convolutions: five blocks of ``widths`` channels, each ended by a pooling."""
     if depth not in DEPTHS:
         raise ArgumentError("depth", f"one of {sorted(DEPTHS)}", depth)
     layers: list[Module] = []
     channels = 3
-    for width, convolutions in zip(WIDTHS, DEPTHS[depth], strict=True):
+    for width, convolutions in zip(widths, DEPTHS[depth], strict=True):
         for _ in range(convolutions):
             norm = [BatchNorm2d(width)] if batch_norm else []
             layers += [Conv2d(channels, width, 3, 1, 1), *norm, ReLU()]

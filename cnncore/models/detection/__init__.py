@@ -29,6 +29,7 @@ from cnncore.models.detection.retinanet import (
 )
 from cnncore.models.detection.roi_heads import RoiHeads, RoiSettings
 from cnncore.models.detection.rpn import RegionProposalNetwork, RpnOutputs, RpnSettings
+from cnncore.models.detection.ssd import Ssd, SsdSettings, ssd300_vgg16, ssd512_vgg16
 from cnncore.models.detection.to_onnx import detector_to_proto, export_detector
 from cnncore.nn import Module
 
@@ -39,6 +40,8 @@ DETECTORS: dict[str, Callable[..., Module]] = {
     "maskrcnn_resnet50_fpn": maskrcnn_resnet50_fpn,
     "maskrcnn_small": maskrcnn_small,
     "retinanet_resnet50_fpn": retinanet_resnet50_fpn,
+    "ssd300_vgg16": ssd300_vgg16,
+    "ssd512_vgg16": ssd512_vgg16,
 }
 
 __all__ = [
@@ -63,6 +66,8 @@ __all__ = [
     "RoiSettings",
     "RpnOutputs",
     "RpnSettings",
+    "Ssd",
+    "SsdSettings",
     "detector_to_proto",
     "export_detector",
     "fasterrcnn_resnet50_fpn",
@@ -70,4 +75,6 @@ __all__ = [
     "maskrcnn_resnet50_fpn",
     "maskrcnn_small",
     "retinanet_resnet50_fpn",
+    "ssd300_vgg16",
+    "ssd512_vgg16",
 ]

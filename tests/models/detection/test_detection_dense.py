@@ -11,10 +11,20 @@ from cnncore import Tensor
 from cnncore.autograd import observe
 from cnncore.errors import ArgumentError
 from cnncore.models.backbones import ResNetSettings
-from cnncore.models.detection import RetinaNet, RetinaNetSettings
+from cnncore.models.detection import RetinaNet, RetinaNetSettings, Ssd, SsdSettings
 from cnncore.models.detection.detector import DenseOutputs, by_anchor
+from cnncore.models.detection.ssd import Extra
 from cnncore.nn import init
-from cnncore.vision import DeltaCoder, DetectionSettings, Objects, select_dense_detections
+from cnncore.vision import (
+    BestMatcher,
+    DefaultBoxes,
+    DeltaCoder,
+    DetectionSettings,
+    HardNegatives,
+    Objects,
+    select_dense_detections,
+    select_detections,
+)
 
 BODY = ResNetSettings(
     stem_channels=8, widths=(8, 8, 8, 8), depths=(1, 1, 1, 1), norm="frozen_exact"
@@ -189,3 +199,117 @@ def test_files_with_the_old_names_load(retina: RetinaNet) -> None:
     other.load_state_dict(old)
     for key, value in other.state_dict().items():
         np.testing.assert_array_equal(value, state[key] + 1, err_msg=key)
+
+
+# --- SSD ------------------------------------------------------------------------------------------
+
+SSD = SsdSettings(
+    widths=(4, 4, 8, 8, 8),
+    fc=8,
+    extras=(Extra(4, 8, 3, 2, 1),),
+    boxes=DefaultBoxes((0.1, 0.3, 0.6, 0.9), ((2,), (2, 3), (2,)), (8, 16, 32), cut=False),
+    resize=None,
+)
+
+
+@pytest.fixture(scope="module")
+def ssd() -> Ssd:
+    init.seed(0)
+    return Ssd(2, SSD)
+
+
+def test_a_step_of_ssd_with_an_image_without_objects(ssd: Ssd) -> None:
+    x = np.random.default_rng(0).normal(size=(2, 3, 68, 68)).astype(np.float32)
+    outputs = ssd(x)
+    every = 9 * 9 * 4 + 4 * 4 * 6 + 2 * 2 * 4  # 68 / 8 = 8.5: rounded up at the third pooling
+    assert outputs.logits.shape == (2, every, 3)
+    assert outputs.deltas.shape == (2, every, 4)
+    assert len(outputs.all_anchors) == every
+    ssd.zero_grad()
+    terms = ssd.loss(outputs, [objects((5, 5, 40, 40, 1), (30, 10, 60, 60, 0)), objects()])
+    assert list(terms) == ["class", "box"]
+    total(terms).backward()
+    for name, parameter in ssd.named_parameters():
+        assert parameter.grad is not None, name
+        assert np.isfinite(parameter.grad.data).all(), name
+    found = ssd.decode(outputs, score_threshold=0.0, max_detections=5)
+    assert [len(o.boxes) for o in found] == [5, 5]
+    assert all(set(o.labels) <= {0, 1} for o in found)
+
+
+@pytest.mark.parametrize("count", [0, 2])
+def test_images_without_objects_have_no_say(ssd: Ssd, count: int) -> None:
+    """A black image, too: the norm of a pixel whose channels are all 0 has a gradient."""
+    ssd.zero_grad()
+    outputs = ssd(np.zeros((count, 3, 64, 64), np.float32))
+    terms = ssd.loss(outputs, [objects()] * count)
+    assert [t.item() for t in terms.values()] == [0, 0]
+    total(terms).backward()
+    assert all(np.isfinite(p.grad.data).all() for p in ssd.parameters() if p.grad is not None)
+    assert [len(o.boxes) for o in ssd.decode(outputs, score_threshold=1.0)] == [0] * count
+
+
+def test_the_first_map_has_one_length_everywhere(ssd: Ssd) -> None:
+    x = np.random.default_rng(1).normal(size=(1, 3, 32, 32)).astype(np.float32)
+    first = ssd.backbone(Tensor(x))[0].numpy()
+    length = np.sqrt((first**2).sum(1))
+    np.testing.assert_allclose(length[length > 0], 20, rtol=1e-5)
+
+
+def test_the_loss_of_ssd_by_hand(ssd: Ssd) -> None:
+    """Seven boxes, one matches; of the six others three count, the most like objects."""
+    anchors = np.float32([[20 * i, 0, 20 * i + 10, 10] for i in range(7)])
+    logits = np.zeros((2, 7, 3), np.float32)
+    logits[0, :, 0] = [0, 5, -1, 4, -2, 3, -3]  # of background
+    outputs = DenseOutputs(
+        Tensor(logits, requires_grad=True),
+        Tensor(np.zeros((2, 7, 4), np.float32), requires_grad=True),
+        [anchors],
+        [(64, 160)] * 2,
+    )
+    terms = ssd.loss(outputs, [objects((1, 0, 11, 10, 1)), objects()])
+    hard = [np.log(1 + 2 * np.exp(-v)) for v in (-1, -2, -3)]
+    assert terms["class"].item() == pytest.approx(np.log(3) + sum(hard), rel=1e-5)
+    assert terms["box"].item() == pytest.approx((10 * 0.1) - 0.5, rel=1e-5)  # weight 10: dx = 1
+    total(terms).backward()
+    seen = np.abs(outputs.logits.grad.numpy()).sum(2) > 0
+    assert seen.tolist() == [[True, False, True, False, True, False, True], [False] * 7]
+
+
+def test_every_true_box_claims_its_best_candidate() -> None:
+    """Two true boxes; the small one overlaps a default box by 0.16 only, and gets it."""
+    candidates = [[0, 0, 10, 10], [20, 20, 30, 30], [0, 0, 10, 6]]
+    truth = [[0, 0, 10, 10], [20, 20, 24, 24], [50, 50, 60, 60]]
+    assert BestMatcher().match(truth, candidates).tolist() == [0, 1, 0]
+    assert BestMatcher().match(truth[2:], candidates).tolist() == [-1] * 3
+    assert BestMatcher().match(np.zeros((0, 4)), candidates).tolist() == [-1] * 3
+    assert BestMatcher().match(truth, np.zeros((0, 4))).tolist() == []
+    with pytest.raises(ArgumentError, match="threshold"):
+        BestMatcher(1.5)
+
+
+def test_hard_negatives_are_those_of_the_highest_loss() -> None:
+    positive = [False, True, False, False, True, False]
+    losses = [0.1, 9.0, 0.5, 0.5, 0.0, 0.4]
+    assert [x.tolist() for x in HardNegatives(1)(positive, losses)] == [[1, 4], [2, 3]]
+    assert [x.tolist() for x in HardNegatives(3)(positive, losses)] == [[1, 4], [0, 2, 3, 5]]
+    assert [x.tolist() for x in HardNegatives(3)([False] * 6, losses)] == [[], []]
+    with pytest.raises(ArgumentError, match="ratio"):
+        HardNegatives(-1)
+
+
+def test_candidates_of_each_class() -> None:
+    chances = np.float32([[0, 0.9, 0.2], [0, 0.3, 0.4], [0, 0.8, 0.3]])
+    deltas = np.zeros((3, 2, 4), np.float32)
+    found = select_detections(chances, deltas, ANCHORS, (32, 32), replace(SETTINGS, candidates=1))
+    assert (found.proposal.tolist(), found.labels.tolist()) == ([0, 1], [0, 1])
+
+
+def test_default_boxes_refuse_and_are_empty() -> None:
+    boxes = DefaultBoxes((0.1, 0.2), ((),), (8,))
+    assert boxes.per_cell(0) == 2
+    assert boxes([(0, 3)], (8, 8))[0].shape == (0, 4)
+    with pytest.raises(ArgumentError, match="one scale more"):
+        DefaultBoxes((0.1,), ((),), (8,))
+    with pytest.raises(ArgumentError, match="shapes"):
+        boxes([(1, 1)] * 2, (8, 8))

@@ -10,6 +10,7 @@ import pytest
 from cnncore import explain, models
 from cnncore.models import outline
 from cnncore.models.detection import DETECTORS
+from cnncore.models.detection.ssd import VOC_BOXES
 from cnncore.models.shapes import blank, shapes_of, state_shapes
 from cnncore.vision import AnchorSettings, DeltaCoder, cell_anchors
 
@@ -69,6 +70,7 @@ LAYOUTS = {
         313,
         "52da467fcb1eaf4f7877b90715f45dc8edc6f6b608314903dad6e3b3e599ef4a",
     ),
+    "ssd300_vgg16": (71, "d6a1cb7366e3ec2fe2db1837792f8d33c5fcf7f7cf4bb5dc66e0ed5d0c0e18fa"),
     "retinanet_resnet50_fpn": (
         301,
         "d3acaf9efd71ce4a814c25fe80107480f260b2218a5a23983c7a3e6903ca8029",
@@ -126,11 +128,65 @@ def test_multiply_adds_with_a_person():
     assert (dense + 1000 * box + points) / 1e9 == pytest.approx(137.42, abs=5e-3)
 
 
-def test_multiply_adds_of_dense_detectors():
-    """As torchvision states them."""
-    model = outline("retinanet_resnet50_fpn", num_classes=90)
-    adds = explain.cost(model, (3, 800, 800), 1, backward=False).total("multiply_adds")
-    assert adds / 1e9 == pytest.approx(151.54, abs=5e-3)
+DENSE = [  # as torchvision states them; SSD for VOC counted on its network with 21 outputs
+    ("retinanet_resnet50_fpn", 90, (3, 800, 800), 34_014_999, 151.54),
+    ("ssd300_vgg16", 90, (3, 300, 300), 35_641_826, 34.858),
+    ("ssd300_vgg16", 20, (3, 300, 300), 26_285_486, 31.3735),
+]
+
+
+@pytest.mark.parametrize(("name", "classes", "shape", "parameters", "gmacs"), DENSE)
+def test_multiply_adds_of_dense_detectors(name, classes, shape, parameters, gmacs):
+    model = outline(name, num_classes=classes)
+    assert model.num_parameters() == parameters
+    adds = explain.cost(model, shape, 1, backward=False).total("multiply_adds")
+    assert adds / 1e9 == pytest.approx(gmacs, abs=5e-3)
+
+
+def maps_of(model, size):
+    with shapes_of(model):
+        maps = model.backbone(blank(model, (1, 3, size, size)))
+        outputs = model(blank(model, (1, 3, size, size)))
+    return [m.shape[1:] for m in maps], [len(a) for a in outputs.anchors], outputs
+
+
+def test_maps_and_boxes_of_ssd300():
+    model = outline("ssd300_vgg16", num_classes=90)
+    maps, counts, outputs = maps_of(model, 300)
+    channels = [512, 1024, 512, 256, 256, 256]
+    assert maps == [(c, s, s) for c, s in zip(channels, [38, 19, 10, 5, 3, 1], strict=True)]
+    assert counts == [5776, 2166, 600, 150, 36, 4]
+    assert outputs.logits.shape == (1, 8732, 91)
+    assert outputs.deltas.shape == (1, 8732, 4)
+    assert model.head.num_parameters() == 12_697_890
+    # The last map: one cell of 300 pixels, sides 0.87 and √(0.87 · 1.05) of the image; the box
+    # twice as wide as high is cut at the image's width.
+    wide, high = 300, 300 * 0.87 / np.sqrt(2)
+    between = 300 * np.sqrt(0.87 * 1.05)
+    sides = [[261, 261], [between, between], [wide, high], [high, wide]]
+    boxes = outputs.anchors[-1]
+    np.testing.assert_allclose(boxes[:, 2:] - boxes[:, :2], sides, rtol=1e-6)
+    np.testing.assert_allclose((boxes[:, 2:] + boxes[:, :2]) / 2, 150, rtol=1e-6)
+
+
+def test_maps_and_boxes_of_ssd512():
+    maps, counts, outputs = maps_of(outline("ssd512_vgg16", num_classes=90), 512)
+    channels = [512, 1024, 512, 256, 256, 256, 256]
+    assert maps == [(c, s, s) for c, s in zip(channels, [64, 32, 16, 8, 4, 2, 1], strict=True)]
+    assert counts == [16_384, 6_144, 1_536, 384, 96, 16, 4]
+    assert outputs.logits.shape == (1, 24_564, 91)
+
+
+def test_the_first_default_boxes_for_voc():
+    first = VOC_BOXES([(38, 38), (19, 19), (10, 10), (5, 5), (3, 3), (1, 1)], (300, 300))
+    np.testing.assert_allclose(
+        first[0][:3],
+        [[-11, -11, 19, 19], [-17.213] * 2 + [25.213] * 2, [-17.213, -6.607, 25.213, 14.607]],
+        atol=1e-3,
+    )
+    np.testing.assert_allclose(first[0][4 * 38], [-11, -3, 19, 27])  # row 1
+    np.testing.assert_allclose(first[4][0], [50 - 106.5] * 2 + [50 + 106.5] * 2)
+    assert first[5][2, 2] - first[5][2, 0] > 300  # not cut
 
 
 def test_levels_and_anchors_of_retinanet():
