@@ -44,6 +44,8 @@ OTHERS = {
     "retinanet_resnet50_fpn": ((3, 800, 800), COCO, "torchvision", SHAPES),
     "ssd300_vgg16": ((3, 300, 300), COCO, "torchvision", SHAPES),
     "ssd512_vgg16": ((3, 512, 512), COCO, "", SHAPES),
+    "yolo_v1": ((3, 448, 448), {"num_classes": 20}, "", SHAPES),
+    "yolo_v1_tiny": ((3, 448, 448), {"num_classes": 20}, "", SHAPES),
     "maskrcnn_small": ((3, 128, 128), {"num_classes": 10}, "", RUNTIME),
     "unet": ((3, 128, 128), {"num_classes": 11}, "milesial Pytorch-UNet", SHAPES + RUNTIME),
     **{f"fcn{s}s": ((3, 500, 500), VOC, "torchfcn", SHAPES + RUNTIME) for s in (8, 16, 32)},

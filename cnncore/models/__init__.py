@@ -1,7 +1,7 @@
 """Layer 6: networks by name.
 
->>> list_models("resnet1")
-['resnet101', 'resnet101_v2', 'resnet152', 'resnet18']
+>>> list_models("vgg16")
+['ssd300_vgg16', 'ssd512_vgg16', 'vgg16', 'vgg16_bn']
 """
 
 from __future__ import annotations

@@ -31,6 +31,7 @@ from cnncore.models.detection.roi_heads import RoiHeads, RoiSettings
 from cnncore.models.detection.rpn import RegionProposalNetwork, RpnOutputs, RpnSettings
 from cnncore.models.detection.ssd import Ssd, SsdSettings, ssd300_vgg16, ssd512_vgg16
 from cnncore.models.detection.to_onnx import detector_to_proto, export_detector
+from cnncore.models.detection.yolo import Yolo, YoloOutputs, YoloSettings, yolo_v1, yolo_v1_tiny
 from cnncore.nn import Module
 
 # name -> constructor(num_classes, **changes of the settings)
@@ -42,6 +43,8 @@ DETECTORS: dict[str, Callable[..., Module]] = {
     "retinanet_resnet50_fpn": retinanet_resnet50_fpn,
     "ssd300_vgg16": ssd300_vgg16,
     "ssd512_vgg16": ssd512_vgg16,
+    "yolo_v1": yolo_v1,
+    "yolo_v1_tiny": yolo_v1_tiny,
 }
 
 __all__ = [
@@ -68,6 +71,9 @@ __all__ = [
     "RpnSettings",
     "Ssd",
     "SsdSettings",
+    "Yolo",
+    "YoloOutputs",
+    "YoloSettings",
     "detector_to_proto",
     "export_detector",
     "fasterrcnn_resnet50_fpn",
@@ -77,4 +83,6 @@ __all__ = [
     "retinanet_resnet50_fpn",
     "ssd300_vgg16",
     "ssd512_vgg16",
+    "yolo_v1",
+    "yolo_v1_tiny",
 ]

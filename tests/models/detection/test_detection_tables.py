@@ -132,6 +132,9 @@ DENSE = [  # as torchvision states them; SSD for VOC counted on its network with
     ("retinanet_resnet50_fpn", 90, (3, 800, 800), 34_014_999, 151.54),
     ("ssd300_vgg16", 90, (3, 300, 300), 35_641_826, 34.858),
     ("ssd300_vgg16", 20, (3, 300, 300), 26_285_486, 31.3735),
+    # Arithmetic from the paper's figure 3; the author's file of the tiny network.
+    ("yolo_v1", 20, (3, 448, 448), 271_703_550, 20.28515),
+    ("yolo_v1_tiny", 20, (3, 448, 448), 27_095_374, 1.60802),
 ]
 
 
@@ -141,6 +144,18 @@ def test_multiply_adds_of_dense_detectors(name, classes, shape, parameters, gmac
     assert model.num_parameters() == parameters
     adds = explain.cost(model, shape, 1, backward=False).total("multiply_adds")
     assert adds / 1e9 == pytest.approx(gmacs, abs=5e-3)
+
+
+@pytest.mark.parametrize(("name", "convolutions"), [("yolo_v1", 24), ("yolo_v1_tiny", 8)])
+def test_the_grid_of_yolo(name, convolutions):
+    model = outline(name, num_classes=20)
+    with shapes_of(model):
+        outputs = model(blank(model, (2, 3, 448, 448)))
+    assert outputs.classes.shape == (2, 7, 7, 20)
+    assert outputs.confidence.shape == (2, 7, 7, 2)  # 98 boxes an image
+    assert outputs.boxes.shape == (2, 7, 7, 2, 4)
+    keys = [key for key in state_shapes(model) if key.endswith("conv.weight")]
+    assert len(keys) == convolutions
 
 
 def maps_of(model, size):
