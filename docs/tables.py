@@ -42,6 +42,8 @@ OTHERS = {
     "maskrcnn_resnet50_fpn": ((3, 800, 800), COCO, "torchvision", SHAPES + RUNTIME),
     "keypointrcnn_resnet50_fpn": ((3, 800, 800), {"num_classes": 1}, "torchvision", SHAPES),
     "retinanet_resnet50_fpn": ((3, 800, 800), COCO, "torchvision", SHAPES),
+    "rfcn_resnet50": ((3, 600, 1000), {"num_classes": 20}, "", SHAPES),
+    "rfcn_resnet101": ((3, 600, 1000), {"num_classes": 20}, "", SHAPES),
     "ssd300_vgg16": ((3, 300, 300), COCO, "torchvision", SHAPES),
     "ssd512_vgg16": ((3, 512, 512), COCO, "", SHAPES),
     "yolo_v1": ((3, 448, 448), {"num_classes": 20}, "", SHAPES),

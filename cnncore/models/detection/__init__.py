@@ -27,6 +27,7 @@ from cnncore.models.detection.retinanet import (
     RetinaNetSettings,
     retinanet_resnet50_fpn,
 )
+from cnncore.models.detection.rfcn import Rfcn, RfcnSettings, rfcn_resnet50, rfcn_resnet101
 from cnncore.models.detection.roi_heads import RoiHeads, RoiSettings
 from cnncore.models.detection.rpn import RegionProposalNetwork, RpnOutputs, RpnSettings
 from cnncore.models.detection.ssd import Ssd, SsdSettings, ssd300_vgg16, ssd512_vgg16
@@ -41,6 +42,8 @@ DETECTORS: dict[str, Callable[..., Module]] = {
     "maskrcnn_resnet50_fpn": maskrcnn_resnet50_fpn,
     "maskrcnn_small": maskrcnn_small,
     "retinanet_resnet50_fpn": retinanet_resnet50_fpn,
+    "rfcn_resnet50": rfcn_resnet50,
+    "rfcn_resnet101": rfcn_resnet101,
     "ssd300_vgg16": ssd300_vgg16,
     "ssd512_vgg16": ssd512_vgg16,
     "yolo_v1": yolo_v1,
@@ -65,6 +68,8 @@ __all__ = [
     "Resize",
     "RetinaNet",
     "RetinaNetSettings",
+    "Rfcn",
+    "RfcnSettings",
     "RoiHeads",
     "RoiSettings",
     "RpnOutputs",
@@ -81,6 +86,8 @@ __all__ = [
     "maskrcnn_resnet50_fpn",
     "maskrcnn_small",
     "retinanet_resnet50_fpn",
+    "rfcn_resnet50",
+    "rfcn_resnet101",
     "ssd300_vgg16",
     "ssd512_vgg16",
     "yolo_v1",

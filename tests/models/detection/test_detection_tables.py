@@ -158,6 +158,26 @@ def test_the_grid_of_yolo(name, convolutions):
     assert len(keys) == convolutions
 
 
+# Counted on the authors' network definitions, without the proposal network; they count batch norm's
+# scale and shift (twice 26,560 and 52,672), which are constants here, and the stem's bias.
+@pytest.mark.parametrize(
+    ("name", "counted", "norm"),
+    [("rfcn_resnet50", 27_062_797 - 64, 53_120), ("rfcn_resnet101", 46_054_861, 105_344)],
+)
+def test_parameters_and_maps_of_rfcn(name, counted, norm):
+    model = outline(name, num_classes=20)
+    assert model.num_parameters() - model.rpn.num_parameters() == counted - norm
+    with shapes_of(model):
+        outputs = model(blank(model, (1, 3, 600, 1000)))
+    assert [x.shape[1:] for x in outputs.features] == [(1029, 38, 63), (392, 38, 63)]
+    assert outputs.rpn.deltas.shape == (1, 21_546, 4)  # 9 anchors in each of 38·63 cells
+    body = explain.cost(model.body, (3, 600, 1000), 1, backward=False).total("multiply_adds")
+    every = explain.cost(model, (3, 600, 1000), 1, backward=False).total("multiply_adds")
+    maps = 2048 * 1024 + 1024 * (1029 + 392)
+    rpn = 9 * 1024 * 512 + 512 * 9 * 5
+    assert every - body == 38 * 63 * (maps + rpn)
+
+
 def maps_of(model, size):
     with shapes_of(model):
         maps = model.backbone(blank(model, (1, 3, size, size)))
