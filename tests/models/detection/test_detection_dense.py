@@ -274,6 +274,8 @@ def test_the_loss_of_ssd_by_hand(ssd: Ssd) -> None:
     total(terms).backward()
     seen = np.abs(outputs.logits.grad.numpy()).sum(2) > 0
     assert seen.tolist() == [[True, False, True, False, True, False, True], [False] * 7]
+    wanted = (outputs.logits.grad.numpy()[0, [0, 2]] < 0).tolist()
+    assert wanted == [[False, False, True], [True, False, False]]  # 1 + label; background
 
 
 def test_every_true_box_claims_its_best_candidate() -> None:

@@ -119,3 +119,20 @@ def test_only_the_hardest_regions_of_an_image_learn(rfcn: Rfcn) -> None:
     total(terms).backward()
     learning = features[0].grad.numpy()[0].any((0, 1))
     assert learning.tolist() == [False, False, True, True, True, True]
+
+
+def test_a_bad_box_makes_a_region_hard(rfcn: Rfcn) -> None:
+    """Five regions at equal scores; the only object's is the third, and far from its box."""
+    features = [Tensor(np.zeros((1, c, 6, 6), np.float32), requires_grad=True) for c in (27, 72)]
+    proposals = np.float32([[16 * i, 0, 16 * i + 16, 96] for i in range(5)])
+    target = objects((32, 0, 56, 96, 1))  # IoU 2/3 with [32, 0, 48, 96]
+    truth = Truth(
+        target.boxes, target.labels, np.zeros((0, 96, 96), bool), np.zeros((1, 0, 3), np.float32)
+    )
+    heads = rfcn.roi_heads
+    before, heads.hardest = heads.hardest, 1
+    terms = heads.loss(features, [proposals], [truth], np.random.default_rng(0))
+    heads.hardest = before
+    assert terms["class"].item() == pytest.approx(np.log(3), rel=1e-5)
+    # Weights 10 and 5: dx = 10 · 4 / 16, dw = 5 ln 1.5, both beyond beta 1.
+    assert terms["box"].item() == pytest.approx(2.5 - 0.5 + 5 * np.log(1.5) - 0.5, rel=1e-5)
