@@ -86,6 +86,15 @@ class Bins:
 Build = TypeVar("Build", bound=Callable[..., Taps])
 
 
+_memories: list[Callable[[], None]] = []
+
+
+def forget() -> None:
+    """Build every matrix anew: for those who change how they are built."""
+    for clear in _memories:
+        clear()
+
+
 def _remembered(build: Build) -> Build:
     """The matrices of an axis depend on a few numbers only: build each once, read-only."""
 
@@ -97,6 +106,7 @@ def _remembered(build: Build) -> Build:
         object.__setattr__(made, "trusted", True)
         return made
 
+    _memories.append(built.cache_clear)
     return functools.wraps(build)(built)  # type: ignore[return-value]
 
 

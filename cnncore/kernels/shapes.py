@@ -126,6 +126,16 @@ def scatter_add(src: Array, index: Array, size: int) -> Array:
     return hollow((src.shape[0], size, src.shape[2]), src.dtype)
 
 
+def region_gather(x: Array, image: Array, switches: Array) -> Array:
+    """``(R, C, PH, PW)``, as the switches."""
+    return hollow(switches.shape, x.dtype)
+
+
+def region_scatter(gy: Array, image: Array, switches: Array, images: int, size: Pair) -> Array:
+    """``(R, C, PH, PW) -> (images, C, H, W)``"""
+    return hollow((images, gy.shape[1], *size), gy.dtype)
+
+
 def resample(
     x: Array, image: Array | None, rows: Taps, cols: Taps, position_sensitive: bool = False
 ) -> Array:
@@ -198,6 +208,11 @@ def reduce_max(x: Array, axis: int) -> tuple[Array, Array]:
 def softmax(x: Array, log: bool = False) -> Array:
     """Same shape."""
     return hollow(x.shape, x.dtype)
+
+
+def softmax_backward(gy: Array, y: Array, log: bool = False) -> Array:
+    """Same shape."""
+    return hollow(gy.shape, gy.dtype)
 
 
 def box_iou(a: Array, b: Array) -> Array:

@@ -26,6 +26,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from cnncore import taps
 from cnncore.autograd import Tensor
 from cnncore.errors import ArgumentError
 from cnncore.kernels import dispatch
@@ -56,7 +57,11 @@ def inject(name: str) -> Iterator[Fault]:
     if name not in FAULTS:
         raise ArgumentError("name", f"one of {', '.join(FAULTS)}", repr(name))
     with FAULTS[name].switch_on():
-        yield FAULTS[name]
+        taps.forget()  # what the right code has built is not to hide the fault, nor to outlive it
+        try:
+            yield FAULTS[name]
+        finally:
+            taps.forget()
 
 
 # --- the two ways to break something --------------------------------------------------------------

@@ -101,4 +101,5 @@ def _faces(
     scores = heatmap[0, y, x]
     kept = nms(boxes, scores, iou_threshold)
     inside = clip_boxes(boxes[kept], image_size)
-    return Faces(inside, np.zeros(len(kept), np.int64), None, scores[kept], points[kept, :, ::-1])
+    labels = np.zeros(len(kept), np.int64)
+    return Faces(inside, labels, scores=scores[kept], landmarks=points[kept, :, ::-1])
