@@ -97,7 +97,7 @@ def test_the_example_builds_and_passes_its_test(tmp_path: Path) -> None:
         cmake, "-S", ".", "-B", "build", "-DCMAKE_BUILD_TYPE=Debug",
         f"-DPython_EXECUTABLE={sys.executable}", f"-DCNNCORE_OUTPUT_DIR={tmp_path / 'cnncore'}",
     )  # fmt: skip
-    run(cmake, "--build", "build", "--parallel", "2")
+    run(cmake, "--build", "build", "--parallel", "2", "--target", "_native")
     (tmp_path / "sitecustomize.py").write_text(PREFER_THE_COPY, encoding="utf-8")
     code = (
         f"import cnncore; assert cnncore.__file__.startswith({str(tmp_path)!r}), cnncore.__file__"
