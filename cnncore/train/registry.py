@@ -16,7 +16,7 @@ TASKS: dict[str, tuple[Callable[[Recipe], Task], Recipe]] = {
     "lenet5": (digits_task, Recipe(steps=2000, batch_size=32, learning_rate=0.001)),
     "maskrcnn_small": (detection_task, Recipe(steps=2000)),
     "resnet_fashion": (fashion_task, Recipe(steps=5000, batch_size=64, learning_rate=0.005)),
-    "unet": (segmentation_task, Recipe(steps=3800, batch_size=4, learning_rate=0.004)),
+    "unet": (segmentation_task, Recipe(steps=5000, batch_size=4, learning_rate=0.004)),
 }
 
 
