@@ -1,148 +1,13 @@
-// The transforms of cpu/conv/winograd_kernels.h.
-//
-// Each two-dimensional transform is a one-dimensional one along the columns, then along the rows.
-// Toom and Cook: two polynomials of m and r coefficients are multiplied by multiplying their values
-// at n = m + r - 1 points (one of them may be infinity: the leading coefficient). With points p_j,
-//   A[j][i] = p_j^i,  G[j][k] = p_j^k / N_j,  N_j = product over l != j of (p_j - p_l),
-//   row j of Bᵀ: the coefficients of the product over l != j of (x - p_l),
-// and for infinity the last unit vectors and the product over all l. Where 1 / N_j costs additional
-// operations in G, it stands in A instead: the products between them do not mind.
+// The transforms of cpu/conv/winograd_kernels.h: each is one of winograd_axis.h along the columns,
+// then along the rows.
 #include "cpu/conv/winograd_kernels.h"
 #include "cpu/isa/simd.h"
 #include "cpu/isa/transpose.h"
+#include "cpu/isa/winograd_axis.h"
 
 namespace cnncore {
 namespace CNNCORE_ISA_NAMESPACE {
 namespace {
-
-// --- one axis ------------------------------------------------------------------------------------
-
-// F(4, 3) with points 0, ±√½, ±√2, ∞. The product of the squares is 1, so all entries stay near 1:
-// rounding errors are 1.4 times smaller along each axis than with the usual 0, ±1, ±2, ∞
-// (docs/accuracy.md), for the same operations.
-template <class T>
-struct Four {
-  using V = typename Simd<T>::vector;
-  static constexpr int outputs = 4, taps = 3, points = 6;
-  static constexpr T a = T(0.70710678118654752440), b = T(1.41421356237309504880);
-  static constexpr T na = T(-2.0 / 3), nb = T(1.0 / 6);  // 1 / N of the points ±a, ±b
-
-  static CNNCORE_HD void input(const V* d, V* t) {
-    const V odd_a = d[3] - T(2) * d[1], even_a = d[4] - T(2) * d[2];
-    const V odd_b = d[3] - T(0.5) * d[1], even_b = d[4] - T(0.5) * d[2];
-    t[0] = (d[0] + d[4]) - T(2.5) * d[2];
-    t[1] = even_a + a * odd_a;
-    t[2] = even_a - a * odd_a;
-    t[3] = even_b + b * odd_b;
-    t[4] = even_b - b * odd_b;
-    t[5] = (d[1] + d[5]) - T(2.5) * d[3];
-  }
-  static CNNCORE_HD void output(const V* p, V* y) {
-    const V even_a = p[1] + p[2], odd_a = p[1] - p[2], even_b = p[3] + p[4], odd_b = p[3] - p[4];
-    y[0] = (p[0] + na * even_a) + nb * even_b;
-    y[1] = (na * a) * odd_a + (nb * b) * odd_b;
-    y[2] = (na / 2) * even_a + (nb * 2) * even_b;
-    y[3] = (p[5] + (na / 2 * a) * odd_a) + (nb * 2 * b) * odd_b;
-  }
-  static CNNCORE_HD void weight(const V* g, V* u) {
-    const V even_a = g[0] + T(0.5) * g[2], even_b = g[0] + T(2) * g[2];
-    u[0] = g[0];
-    u[1] = even_a + a * g[1];
-    u[2] = even_a - a * g[1];
-    u[3] = even_b + b * g[1];
-    u[4] = even_b - b * g[1];
-    u[5] = g[2];
-  }
-  // The transposes of output and weight, with 1 / N in the latter.
-  static CNNCORE_HD void gradient(const V* y, V* t) {
-    const V even_a = y[0] + T(0.5) * y[2], odd_a = y[1] + T(0.5) * y[3];
-    const V even_b = y[0] + T(2) * y[2], odd_b = y[1] + T(2) * y[3];
-    t[0] = y[0];
-    t[1] = even_a + a * odd_a;
-    t[2] = even_a - a * odd_a;
-    t[3] = even_b + b * odd_b;
-    t[4] = even_b - b * odd_b;
-    t[5] = y[3];
-  }
-  static CNNCORE_HD void weight_gradient(const V* p, V* g) {
-    const V even_a = p[1] + p[2], even_b = p[3] + p[4];
-    g[0] = (p[0] + na * even_a) + nb * even_b;
-    g[1] = (na * a) * (p[1] - p[2]) + (nb * b) * (p[3] - p[4]);
-    g[2] = (p[5] + (na / 2) * even_a) + (nb * 2) * even_b;
-  }
-};
-
-// F(2, 3) with points 0, ±1, ∞.
-template <class T>
-struct Two {
-  using V = typename Simd<T>::vector;
-  static constexpr int outputs = 2, taps = 3, points = 4;
-
-  static CNNCORE_HD void input(const V* d, V* t) {
-    t[0] = d[0] - d[2];
-    t[1] = d[1] + d[2];
-    t[2] = d[2] - d[1];
-    t[3] = d[3] - d[1];
-  }
-  static CNNCORE_HD void output(const V* p, V* y) {
-    y[0] = p[0] + T(0.5) * (p[1] + p[2]);
-    y[1] = p[3] + T(0.5) * (p[1] - p[2]);
-  }
-  static CNNCORE_HD void weight(const V* g, V* u) {
-    const V even = g[0] + g[2];
-    u[0] = g[0];
-    u[1] = even + g[1];
-    u[2] = even - g[1];
-    u[3] = g[2];
-  }
-  static CNNCORE_HD void gradient(const V* y, V* t) {
-    t[0] = y[0];
-    t[1] = y[0] + y[1];
-    t[2] = y[0] - y[1];
-    t[3] = y[1];
-  }
-  static CNNCORE_HD void weight_gradient(const V* p, V* g) {
-    const V even = T(0.5) * (p[1] + p[2]);
-    g[0] = p[0] + even;
-    g[1] = T(0.5) * (p[1] - p[2]);
-    g[2] = even + p[3];
-  }
-};
-
-// F(3, 2), points as in Two: its tiles are of four pixels, too.
-template <class T>
-struct Three {
-  using V = typename Simd<T>::vector;
-  static constexpr int outputs = 3, taps = 2, points = 4;
-
-  static CNNCORE_HD void input(const V* d, V* t) { Two<T>::input(d, t); }
-  static CNNCORE_HD void output(const V* p, V* y) {
-    const V even = T(0.5) * (p[1] + p[2]);
-    y[0] = p[0] + even;
-    y[1] = T(0.5) * (p[1] - p[2]);
-    y[2] = even + p[3];
-  }
-  static CNNCORE_HD void weight(const V* g, V* u) {
-    u[0] = g[0];
-    u[1] = g[0] + g[1];
-    u[2] = g[0] - g[1];
-    u[3] = g[1];
-  }
-};
-
-template <class F>
-struct InputAxis {
-  using V = typename F::V;
-  static constexpr int in = F::points, out = F::points, step = F::outputs;
-  static CNNCORE_HD void apply(const V* d, V* t) { F::input(d, t); }
-};
-
-template <class F>
-struct GradientAxis {
-  using V = typename F::V;
-  static constexpr int in = F::outputs, out = F::points, step = F::outputs;
-  static CNNCORE_HD void apply(const V* y, V* t) { F::gradient(y, t); }
-};
 
 // --- two axes ------------------------------------------------------------------------------------
 
@@ -181,29 +46,36 @@ void expand(const WinogradRows<T>& rows, T* v, index_t stride, index_t next) {
   }
 }
 
-// One tile: result (i, j) goes to out[i * row + j * column].
-template <class T, class F>
-CNNCORE_HD void output_tile(const T* products, index_t stride, typename Simd<T>::vector add, T* out,
-                            index_t row, index_t column) {
-  using V = typename Simd<T>::vector;
-  constexpr int n = F::points, m = F::outputs;
+// One tile of products to its square of results: put(i, j, value).
+template <class T, class Axis, class Put>
+CNNCORE_HD void contract(const T* products, index_t stride, Put put) {
+  using V = typename Axis::V;
+  constexpr int n = Axis::in, m = Axis::out;
   V half[m][n];
 #pragma GCC unroll 6
   for (int j = 0; j < n; ++j) {
     V p[n], y[m];
 #pragma GCC unroll 6
     for (int i = 0; i < n; ++i) p[i] = load(products + (i * n + j) * stride);
-    F::output(p, y);
+    Axis::apply(p, y);
 #pragma GCC unroll 4
     for (int i = 0; i < m; ++i) half[i][j] = y[i];
   }
 #pragma GCC unroll 4
   for (int i = 0; i < m; ++i) {
     V y[m];
-    F::output(half[i], y);
+    Axis::apply(half[i], y);
 #pragma GCC unroll 4
-    for (int j = 0; j < m; ++j) store(out + i * row + j * column, y[j] + add);
+    for (int j = 0; j < m; ++j) put(i, j, y[j]);
   }
+}
+
+// Result (i, j), the bias added, goes to out[i * row + j * column].
+template <class T, class F>
+CNNCORE_HD void output_tile(const T* products, index_t stride, typename Simd<T>::vector add, T* out,
+                            index_t row, index_t column) {
+  contract<T, OutputAxis<F>>(
+      products, stride, [=](int i, int j, auto y) { store(out + i * row + j * column, y + add); });
 }
 
 template <class T, class F>
@@ -363,27 +235,10 @@ void packed_weights(const T* packed, index_t packed_next, index_t count, T* u, i
 
 template <class T, class F>
 void weight_gradient(const T* products, index_t stride, index_t next, index_t count, T* out) {
-  using V = typename Simd<T>::vector;
-  constexpr int width = Simd<T>::width, n = F::points, r = F::taps;
-  for (index_t k = 0; k < count; ++k, products += next) {
-    V half[r][n];
-#pragma GCC unroll 6
-    for (int j = 0; j < n; ++j) {
-      V p[n], g[r];
-#pragma GCC unroll 6
-      for (int i = 0; i < n; ++i) p[i] = load(products + (i * n + j) * stride);
-      F::weight_gradient(p, g);
-#pragma GCC unroll 3
-      for (int i = 0; i < r; ++i) half[i][j] = g[i];
-    }
-#pragma GCC unroll 3
-    for (int i = 0; i < r; ++i) {
-      V g[r];
-      F::weight_gradient(half[i], g);
-#pragma GCC unroll 3
-      for (int j = 0; j < r; ++j, out += width) store(out, g[j]);
-    }
-  }
+  constexpr int width = Simd<T>::width, taps = F::taps;
+  for (index_t k = 0; k < count; ++k, products += next, out += taps * taps * width)
+    contract<T, WeightAxis<F>>(
+        products, stride, [=](int i, int j, auto g) { store(out + (i * taps + j) * width, g); });
 }
 
 // --- planes <-> vectors of channels --------------------------------------------------------------
