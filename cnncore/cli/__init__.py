@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import cnncore
-from cnncore.cli import bench, gradcheck, predict, profile
+from cnncore.cli import bench, gradcheck, predict, profile, train
 from cnncore.errors import CnncoreError
 
 
@@ -40,17 +40,10 @@ def _parser() -> argparse.ArgumentParser:
 
     demo = commands.add_parser("demo", help="train Mask R-CNN on scenes of digits, write a report")
     demo.add_argument("--output", type=Path, default=Path("report"), help="folder of the report")
-    _training_options(demo)
+    train.training_options(demo)
     demo.set_defaults(run=_demo)
 
-    train = commands.add_parser("train", help="train one of the small networks")
-    train.add_argument("name", help="lenet5, maskrcnn_small, resnet_fashion or unet")
-    train.add_argument("--output", type=Path, help="folder of the checkpoint (default: runs/NAME)")
-    train.add_argument("--split", default="test", help="split to score on: validation or test")
-    train.add_argument("--scenes", type=int, help="scenes or pictures to score on")
-    _training_options(train)
-    train.set_defaults(run=_train)
-
+    train.add_parser(commands)
     predict.add_parser(commands)
     gradcheck.add_parser(commands)
     bench.add_parser(commands)
@@ -63,13 +56,6 @@ def _parser() -> argparse.ArgumentParser:
     where.add_argument("op", help="a name in cnncore.ops, say conv2d")
     where.set_defaults(run=_where)
     return parser
-
-
-def _training_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--steps", type=int, help="training steps (default: the recipe's)")
-    parser.add_argument("--seed", type=int, help="of weights, scenes and sampling (default 0)")
-    parser.add_argument("--fresh", action="store_true", help="forget the checkpoint, start anew")
-    parser.add_argument("--quiet", action="store_true", help="no progress bar")
 
 
 def _demo(options: argparse.Namespace) -> int:
@@ -93,29 +79,6 @@ def _demo(options: argparse.Namespace) -> int:
     for kind in ("box", "mask"):
         print(f"  {kind:4}  AP50 {scores[f'{kind} AP50']:.3f}  AP {scores[f'{kind} AP']:.3f}")
     print(f"Report: {options.output / 'index.html'}")
-    return 0
-
-
-def _train(options: argparse.Namespace) -> int:
-    from cnncore.train import fit, make_task
-
-    task = make_task(options.name, steps=options.steps, seed=options.seed)
-    folder = options.output or Path("runs") / options.name
-    checkpoint = folder / "checkpoint.npz"
-    if options.fresh:
-        checkpoint.unlink(missing_ok=True)
-    history = fit(
-        task.model, task.loss, task.batches, task.recipe, checkpoint, progress=not options.quiet
-    )
-    count = task.held_out_count if options.scenes is None else options.scenes
-    samples = task.held_out(options.split, count)
-    _, scores = task.evaluate(samples)
-    print(
-        f"{len(samples)} {options.split} {task.noun} after {history.steps} steps "
-        f"({sum(history.seconds):.0f} s):"
-    )
-    for name in [*task.headline, *(n for n in scores if n not in task.headline)]:
-        print(f"  {name:16} {scores[name]:.3f}")
     return 0
 
 

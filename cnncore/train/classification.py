@@ -17,7 +17,7 @@ from cnncore.data import Items, digits, fashion_mnist
 from cnncore.models.classification.resnet import SmallResNet
 from cnncore.nn import Module, init
 from cnncore.train.loop import LossTerms, Recipe, Rng
-from cnncore.train.tasks import Task
+from cnncore.train.tasks import Task, Tasks
 
 Images = NDArray[np.float32]  # (N, 1, S, S)
 
@@ -141,3 +141,9 @@ def fashion_task(recipe: Recipe) -> Task:
     return classification_task(
         "resnet_fashion", model, recipe, fashion_mnist, prepare, augment, label_smoothing=0.05
     )
+
+
+CLASSIFICATION: Tasks = {
+    "lenet5": (digits_task, Recipe(steps=2000, batch_size=32, learning_rate=0.001)),
+    "resnet_fashion": (fashion_task, Recipe(steps=5000, batch_size=64, learning_rate=0.005)),
+}

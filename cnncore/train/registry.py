@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 from cnncore.errors import ArgumentError
-from cnncore.train.classification import digits_task, fashion_task
-from cnncore.train.loop import Recipe
-from cnncore.train.tasks import Task, detection_task, segmentation_task
+from cnncore.train.classification import CLASSIFICATION
+from cnncore.train.detection import DETECTION
+from cnncore.train.segmentation import SEGMENTATION
+from cnncore.train.tasks import Task, Tasks
 
-# What `cnncore train NAME` knows, with the recipe of a few minutes on two cores.
-TASKS: dict[str, tuple[Callable[[Recipe], Task], Recipe]] = {
-    "lenet5": (digits_task, Recipe(steps=2000, batch_size=32, learning_rate=0.001)),
-    "maskrcnn_small": (detection_task, Recipe(steps=2000)),
-    "resnet_fashion": (fashion_task, Recipe(steps=5000, batch_size=64, learning_rate=0.005)),
-    "unet": (segmentation_task, Recipe(steps=5000, batch_size=4, learning_rate=0.004)),
-}
+# What `cnncore train NAME` knows; each family's file has its own names.
+TASKS: Tasks = {**CLASSIFICATION, **DETECTION, **SEGMENTATION}
 
 
 def make_task(name: str, **changes: Any) -> Task:

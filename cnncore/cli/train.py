@@ -1,0 +1,50 @@
+"""``cnncore train NAME``: train one of the small networks, print its scores."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+
+def add_parser(commands: Any) -> None:
+    """Register the command."""
+    parser = commands.add_parser("train", help="train one of the small networks")
+    parser.add_argument("name", help="which network; a wrong name lists them all")
+    parser.add_argument("--output", type=Path, help="folder of the checkpoint (default: runs/NAME)")
+    parser.add_argument("--split", default="test", help="split to score on: validation or test")
+    parser.add_argument("--scenes", type=int, help="scenes or pictures to score on")
+    training_options(parser)
+    parser.set_defaults(run=run)
+
+
+def training_options(parser: argparse.ArgumentParser) -> None:
+    """Options of every command that trains."""
+    parser.add_argument("--steps", type=int, help="training steps (default: the recipe's)")
+    parser.add_argument("--seed", type=int, help="of weights, scenes and sampling (default 0)")
+    parser.add_argument("--fresh", action="store_true", help="forget the checkpoint, start anew")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Train, score on samples that training has not seen."""
+    from cnncore.train import fit, make_task
+
+    task = make_task(options.name, steps=options.steps, seed=options.seed)
+    folder = options.output or Path("runs") / options.name
+    checkpoint = folder / "checkpoint.npz"
+    if options.fresh:
+        checkpoint.unlink(missing_ok=True)
+    history = fit(
+        task.model, task.loss, task.batches, task.recipe, checkpoint, progress=not options.quiet
+    )
+    count = task.held_out_count if options.scenes is None else options.scenes
+    samples = task.held_out(options.split, count)
+    _, scores = task.evaluate(samples)
+    print(
+        f"{len(samples)} {options.split} {task.noun} after {history.steps} steps "
+        f"({sum(history.seconds):.0f} s):"
+    )
+    for name in [*task.headline, *(n for n in scores if n not in task.headline)]:
+        print(f"  {name:16} {scores[name]:.3f}")
+    return 0
