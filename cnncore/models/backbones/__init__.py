@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from cnncore.models.backbones.fpn import FeaturePyramid, ResNetFpn
+from cnncore.models.backbones.levels import Body, ClassifierBody, FeatureLevels, make_body
 from cnncore.models.backbones.resnet import (
     BasicBlock,
     Bottleneck,
@@ -13,10 +14,14 @@ from cnncore.models.backbones.resnet import (
 
 __all__ = [
     "BasicBlock",
+    "Body",
     "Bottleneck",
+    "ClassifierBody",
+    "FeatureLevels",
     "FeaturePyramid",
     "ResNetBody",
     "ResNetFpn",
     "ResNetSettings",
+    "make_body",
     "residual_stage",
 ]

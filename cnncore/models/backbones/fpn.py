@@ -18,7 +18,7 @@ from typing import Any
 from cnncore import ops
 from cnncore.autograd import Tensor
 from cnncore.errors import ArgumentError
-from cnncore.models.backbones.resnet import ResNetBody, ResNetSettings
+from cnncore.models.backbones.levels import Body, make_body
 from cnncore.nn import Conv2d, Module, ModuleList, Sequential, init, norm_layer
 
 
@@ -92,14 +92,16 @@ class ExtraLevels(Module):
 
 
 class ResNetFpn(Module):
-    """A residual network and a pyramid on its stages, the first ``first_stage`` left out.
+    """A residual network, or another classifier, and a pyramid on its stages.
+
+    The first ``first_stage`` are left out.
 
     ``extra_level``: P6 by pooling; ``coarser``: P6 and P7 by convolutions.
     """
 
     def __init__(
         self,
-        body: ResNetSettings,
+        body: Body,
         out_channels: int = 256,
         norm: str | None = None,
         extra_level: bool = True,
@@ -107,10 +109,8 @@ class ResNetFpn(Module):
         coarser: bool = False,
     ) -> None:
         self.first_stage = first_stage
-        self.body = ResNetBody(body)
-        self.fpn = FeaturePyramid(
-            body.channels[first_stage:], out_channels, norm, extra_level, coarser
-        )
+        self.body, channels = make_body(body)
+        self.fpn = FeaturePyramid(channels[first_stage:], out_channels, norm, extra_level, coarser)
 
     def forward(self, x: Any) -> list[Tensor]:
         """``(N, 3, H, W)`` to P2 … P5 (to P7), each ``(N, out_channels, H_l, W_l)``."""

@@ -100,11 +100,22 @@ class BNInception(Module):
         pooled = self._run(pool(x), f"{prefix}_pool_proj")
         return ops.cat([self._run(x, f"{prefix}_1x1"), *paths, pooled], 1)
 
+    # What follows the maps of ``levels``.
+    head = ("global_pool", "flatten", "last_linear")
+
+    def levels(self, x: Any) -> list[Tensor]:
+        """``(N, 3, H, W)`` to the last maps of strides 4, 8, 16 and 32."""
+        x = self.pool(self._run(x, "conv1_7x7_s2"))
+        maps = [self._run(x, "conv2_3x3_reduce", "conv2_3x3")]
+        x = self.pool(maps[0])
+        for name, widths in MODULES.items():
+            keeps_size = widths[0] > 0
+            if not keeps_size:  # the modules before have said all at this stride
+                maps.append(x)
+            x = self._module(x, name, keeps_size)
+        return [*maps, x]
+
     def forward(self, x: Any) -> Tensor:
         """``(N, 3, 224, 224) -> (N, K)``"""
-        x = self.pool(self._run(x, "conv1_7x7_s2"))
-        x = self.pool(self._run(x, "conv2_3x3_reduce", "conv2_3x3"))
-        for name, widths in MODULES.items():
-            x = self._module(x, name, keeps_size=widths[0] > 0)
-        y: Tensor = self.last_linear(self.flatten(self.global_pool(x)))
+        y: Tensor = self.last_linear(self.flatten(self.global_pool(self.levels(x)[-1])))
         return y

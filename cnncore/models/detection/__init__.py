@@ -30,6 +30,13 @@ from cnncore.models.detection.retinanet import (
 from cnncore.models.detection.rfcn import Rfcn, RfcnSettings, rfcn_resnet50, rfcn_resnet101
 from cnncore.models.detection.roi_heads import RoiHeads, RoiSettings
 from cnncore.models.detection.rpn import RegionProposalNetwork, RpnOutputs, RpnSettings
+from cnncore.models.detection.small import (
+    fasterrcnn_small,
+    retinanet_small,
+    rfcn_small,
+    ssd_small,
+    yolo_small,
+)
 from cnncore.models.detection.ssd import Ssd, SsdSettings, ssd300_vgg16, ssd512_vgg16
 from cnncore.models.detection.to_onnx import detector_to_proto, export_detector
 from cnncore.models.detection.yolo import Yolo, YoloOutputs, YoloSettings, yolo_v1, yolo_v1_tiny
@@ -38,16 +45,21 @@ from cnncore.nn import Module
 # name -> constructor(num_classes, **changes of the settings)
 DETECTORS: dict[str, Callable[..., Module]] = {
     "fasterrcnn_resnet50_fpn": fasterrcnn_resnet50_fpn,
+    "fasterrcnn_small": fasterrcnn_small,
     "keypointrcnn_resnet50_fpn": keypointrcnn_resnet50_fpn,
     "maskrcnn_resnet50_fpn": maskrcnn_resnet50_fpn,
     "maskrcnn_small": maskrcnn_small,
     "retinanet_resnet50_fpn": retinanet_resnet50_fpn,
+    "retinanet_small": retinanet_small,
     "rfcn_resnet50": rfcn_resnet50,
     "rfcn_resnet101": rfcn_resnet101,
+    "rfcn_small": rfcn_small,
     "ssd300_vgg16": ssd300_vgg16,
     "ssd512_vgg16": ssd512_vgg16,
+    "ssd_small": ssd_small,
     "yolo_v1": yolo_v1,
     "yolo_v1_tiny": yolo_v1_tiny,
+    "yolo_small": yolo_small,
 }
 
 __all__ = [
@@ -82,14 +94,19 @@ __all__ = [
     "detector_to_proto",
     "export_detector",
     "fasterrcnn_resnet50_fpn",
+    "fasterrcnn_small",
     "keypointrcnn_resnet50_fpn",
     "maskrcnn_resnet50_fpn",
     "maskrcnn_small",
     "retinanet_resnet50_fpn",
+    "retinanet_small",
     "rfcn_resnet50",
     "rfcn_resnet101",
+    "rfcn_small",
     "ssd300_vgg16",
     "ssd512_vgg16",
+    "ssd_small",
+    "yolo_small",
     "yolo_v1",
     "yolo_v1_tiny",
 ]

@@ -74,8 +74,11 @@ def checked_images(images: Any, image_sizes: Sequence[Size] | None) -> tuple[Ten
     return x, [as_pair("image_sizes", size, 1) for size in sizes]
 
 
-def freeze_stages(body: ResNetBody, count: int) -> None:
+def freeze_stages(body: Module, count: int) -> None:
     """Exclude the first parts of a residual network from training: stem, layer1 … layer4."""
+    if count and not isinstance(body, ResNetBody):
+        hint = "model.backbone.body…requires_grad_(False)"
+        raise ArgumentError("frozen_stages", "0 for a body that is no ResNetBody", count, hint)
     parts = ("conv1", "bn1"), ("layer1",), ("layer2",), ("layer3",), ("layer4",)
     for names in parts[: as_int("frozen_stages", count, 0)]:
         for name in names:

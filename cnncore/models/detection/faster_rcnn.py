@@ -25,7 +25,7 @@ import numpy as np
 
 from cnncore.autograd import Tensor, no_grad
 from cnncore.geometry import as_int
-from cnncore.models.backbones import ResNetFpn, ResNetSettings
+from cnncore.models.backbones import Body, ResNetFpn, ResNetSettings
 from cnncore.models.detection.detector import Detector, checked_images, freeze_stages
 from cnncore.models.detection.resize import Resize
 from cnncore.models.detection.roi_heads import RoiHeads, RoiSettings
@@ -41,7 +41,7 @@ Rng = np.random.Generator
 class RcnnSettings:
     """All of a detector in two stages; the defaults are Faster R-CNN's with ResNet-50-FPN."""
 
-    body: ResNetSettings = ResNetSettings(norm="frozen_exact")
+    body: Body = ResNetSettings(norm="frozen_exact")  # or ClassifierBody("mobilenet_v2"), …
     frozen_stages: int = 0  # not trained: 1 the stem, 2 layer1, too, …; 2 for pretrained bodies
     fpn_channels: int = 256
     fpn_norm: str | None = None

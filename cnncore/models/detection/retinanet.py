@@ -28,7 +28,7 @@ import numpy as np
 from cnncore import ops
 from cnncore.autograd import Tensor, beside, events, no_grad
 from cnncore.geometry import as_int
-from cnncore.models.backbones import ResNetFpn, ResNetSettings
+from cnncore.models.backbones import Body, ResNetFpn, ResNetSettings
 from cnncore.models.backbones.fpn import conv_block
 from cnncore.models.detection.detector import (
     DenseOutputs,
@@ -65,9 +65,10 @@ OCTAVES = tuple(
 class RetinaNetSettings:
     """All of RetinaNet; the defaults are torchvision's with ResNet-50-FPN."""
 
-    body: ResNetSettings = ResNetSettings(norm="frozen_exact")
+    body: Body = ResNetSettings(norm="frozen_exact")  # or ClassifierBody("mobilenet_v2"), …
     frozen_stages: int = 0  # not trained: 1 the stem, 2 layer1, too, …
     fpn_channels: int = 256
+    fpn_norm: str | None = None
     layers: int = 4  # convolutions of each head before its last
     anchors: AnchorSettings = AnchorSettings(sizes=OCTAVES)
     matcher: IouMatcher = IouMatcher(0.5, 0.4, low_quality=True)
@@ -133,7 +134,12 @@ class RetinaNet(Detector):
         self.num_classes = as_int("num_classes", num_classes, 1)
         self.settings, self.resize = settings, settings.resize
         self.backbone = ResNetFpn(
-            settings.body, settings.fpn_channels, extra_level=False, first_stage=1, coarser=True
+            settings.body,
+            settings.fpn_channels,
+            settings.fpn_norm,
+            extra_level=False,
+            first_stage=1,
+            coarser=True,
         )
         freeze_stages(self.backbone.body, settings.frozen_stages)
         self.head = RetinaHead(settings, 1 + num_classes)

@@ -29,7 +29,7 @@ import numpy as np
 from cnncore import ops
 from cnncore.autograd import Tensor, beside
 from cnncore.geometry import as_int
-from cnncore.models.backbones import ResNetBody, ResNetSettings
+from cnncore.models.backbones import Body, ResNetSettings, make_body
 from cnncore.models.detection.detector import checked_images, freeze_stages
 from cnncore.models.detection.faster_rcnn import FasterRcnn, Outputs, RcnnSettings
 from cnncore.models.detection.resize import Resize
@@ -56,7 +56,8 @@ STRIDE = 16
 class RfcnSettings(RcnnSettings):
     """All of R-FCN; the defaults are those of the published code with ResNet-50."""
 
-    body: ResNetSettings = ResNetSettings(norm="frozen", stride=STRIDE)
+    # With another classifier both the proposals and the maps read its level of stride 16.
+    body: Body = ResNetSettings(norm="frozen", stride=STRIDE)
     rpn: RpnSettings = RpnSettings(
         channels=512,
         lowest_level=4,
@@ -78,13 +79,18 @@ class RfcnSettings(RcnnSettings):
     bins: int = 7  # k
     hardest: int = 128  # regions an image in the loss
 
+    @property
+    def stride(self) -> int:
+        """Pixels between cells of the maps."""
+        return self.body.stride if isinstance(self.body, ResNetSettings) else STRIDE
+
 
 class PositionHeads(RoiHeads):
     """Score maps and box maps of the whole image, and what a region reads from them."""
 
     def __init__(self, in_channels: int, num_classes: int, settings: RfcnSettings) -> None:
         self.settings = settings.roi
-        self.bins, self.hardest = settings.bins, settings.hardest
+        self.bins, self.hardest, self.stride = settings.bins, settings.hardest, settings.stride
         # A region's pair of boxes, background's and objects', as one box a class.
         self.pair = np.minimum(np.arange(1 + num_classes), 1)
         squares = settings.bins**2
@@ -105,7 +111,7 @@ class PositionHeads(RoiHeads):
         image = regions.image[:, None].astype(regions.boxes.dtype)
         rois = np.concatenate([image, regions.boxes], 1)
         logits, pair = (
-            ops.mean(ops.ps_roi_pool(maps, rois, self.bins, 1 / STRIDE), (2, 3))
+            ops.mean(ops.ps_roi_pool(maps, rois, self.bins, 1 / self.stride), (2, 3))
             for maps in features
         )
         deltas: Tensor = pair.reshape((len(regions), 2, 4))[:, self.pair]
@@ -152,16 +158,17 @@ class Rfcn(FasterRcnn):
     def __init__(self, num_classes: int, settings: RfcnSettings = RfcnSettings()) -> None:
         self.num_classes = as_int("num_classes", num_classes, 1)
         self.settings, self.resize = settings, settings.resize
-        self.body = ResNetBody(settings.body)
+        self.body, channels = make_body(settings.body, (4,))
         freeze_stages(self.body, settings.frozen_stages)
-        *_, before, last = settings.body.channels
+        before, last = channels[-2:] if len(channels) > 1 else channels * 2
         self.rpn = RegionProposalNetwork(before, settings.rpn)
         self.roi_heads = PositionHeads(last, num_classes, settings)
 
     def forward(self, images: Any, image_sizes: Sequence[Size] | None = None) -> Outputs:
         """Position-sensitive maps, objectness and deltas of images ``(N, 3, H, W)``."""
         x, sizes = checked_images(images, image_sizes)
-        *_, fourth, fifth = self.body(x)
+        maps = self.body(x)
+        fourth, fifth = maps[-2:] if len(maps) > 1 else maps * 2
         heads = self.roi_heads
         assert isinstance(heads, PositionHeads)
         return Outputs(heads.maps(fifth), self.rpn([fourth]), sizes)
@@ -170,7 +177,7 @@ class Rfcn(FasterRcnn):
         return outputs.features
 
 
-DEEP = RfcnSettings(body=replace(RfcnSettings().body, depths=(3, 4, 23, 3)))
+DEEP = RfcnSettings(body=ResNetSettings(depths=(3, 4, 23, 3), norm="frozen", stride=STRIDE))
 
 
 def rfcn_resnet50(num_classes: int = 20, **changes: Any) -> Rfcn:

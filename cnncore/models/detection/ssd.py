@@ -28,6 +28,7 @@ import numpy as np
 from cnncore import ops
 from cnncore.autograd import Tensor, beside, events, no_grad
 from cnncore.geometry import as_int
+from cnncore.models.backbones import Body, make_body
 from cnncore.models.classification.vgg import WIDTHS, vgg_features
 from cnncore.models.detection.detector import DenseOutputs, Detector, by_anchor, checked_images
 from cnncore.models.detection.resize import Resize
@@ -54,11 +55,21 @@ class Extra:
     stride: int = 1
     padding: int = 0
 
+    def block(self, channels: int) -> Sequential:
+        """The layers, on a map of ``channels``."""
+        return Sequential(
+            Conv2d(channels, self.middle, 1), ReLU(),
+            Conv2d(self.middle, self.out, self.kernel, self.stride, self.padding), ReLU(),
+        )  # fmt: skip
+
 
 @dataclass(frozen=True)
 class SsdSettings:
     """All of SSD; the defaults are torchvision's SSD300 for COCO."""
 
+    # None: VGG-16 as in the paper.  Another body gives its maps of ``levels``, then the extras.
+    body: Body | None = None
+    levels: tuple[int, ...] = (4, 5)
     widths: tuple[int, int, int, int, int] = WIDTHS  # of VGG-16's blocks
     fc: int = 1024  # channels of fc6 and fc7, which are convolutions here
     extras: tuple[Extra, ...] = (
@@ -127,13 +138,7 @@ class SsdBackbone(Module):
         )  # fmt: skip
         blocks, before = [Sequential(*layers[23:30], full)], fc
         for extra in settings.extras:
-            blocks.append(
-                Sequential(
-                    Conv2d(before, extra.middle, 1), ReLU(),
-                    Conv2d(extra.middle, extra.out, extra.kernel, extra.stride, extra.padding),
-                    ReLU(),
-                )
-            )  # fmt: skip
+            blocks.append(extra.block(before))
             before = extra.out
         self.extra = ModuleList(blocks)
         xavier(self)
@@ -148,6 +153,33 @@ class SsdBackbone(Module):
             x = block(x)
             maps.append(x)
         return maps
+
+
+class SsdBody(Module):
+    """Any classifier's maps, then ever smaller ones.
+
+    Source: Huang et al., "Speed/accuracy trade-offs", 2017, section 3.2.
+    """
+
+    def __init__(self, settings: SsdSettings, body: Body) -> None:
+        self.body, channels = make_body(body, settings.levels)
+        if len(channels) > len(settings.levels):  # a ResNetBody gives all four
+            channels = tuple(channels[level - 2] for level in settings.levels)
+        self.levels, self.channels = settings.levels, list(channels)
+        self.extra = ModuleList()
+        for extra in settings.extras:
+            self.extra.append(extra.block(self.channels[-1]))
+            self.channels.append(extra.out)
+        xavier(self.extra)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """``(N, 3, H, W)`` to the maps, largest first."""
+        maps = self.body(x)
+        if len(maps) > len(self.levels):
+            maps = [maps[level - 2] for level in self.levels]
+        for block in self.extra:
+            maps.append(block(maps[-1]))
+        return list(maps)
 
 
 class MapHeads(Module):
@@ -192,7 +224,12 @@ class Ssd(Detector):
         self.num_classes = as_int("num_classes", num_classes, 1)
         self.settings, self.resize = settings, settings.resize
         channels = [settings.widths[3], settings.fc, *(extra.out for extra in settings.extras)]
-        self.backbone = SsdBackbone(settings)
+        self.backbone: Module
+        if settings.body is None:
+            self.backbone = SsdBackbone(settings)
+        else:
+            self.backbone = SsdBody(settings, settings.body)
+            channels = self.backbone.channels
         self.head = SsdHead(channels, settings.boxes, 1 + num_classes)
 
     def forward(self, images: Any, image_sizes: Sequence[Size] | None = None) -> DenseOutputs:
