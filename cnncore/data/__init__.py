@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from cnncore.data import augment
+from cnncore.data.coco import Coco, write_coco, write_coco_results
 from cnncore.data.digits import digits
-from cnncore.data.fashion_mnist import DataError, fashion_mnist, read_idx
+from cnncore.data.errors import DataError
+from cnncore.data.fashion_mnist import fashion_mnist, read_idx
 from cnncore.data.items import SPLITS, Items
 from cnncore.data.loader import Dataset, Loader
-from cnncore.data.scenes import Sample, Scenes, SceneSettings
+from cnncore.data.scenes import IGNORE, Sample, Scenes, SceneSettings
+from cnncore.data.voc import VOC_CLASSES, Voc, write_voc
 
 __all__ = [
+    "IGNORE",
     "SPLITS",
+    "VOC_CLASSES",
+    "Coco",
     "DataError",
     "Dataset",
     "Items",
@@ -18,8 +24,12 @@ __all__ = [
     "Sample",
     "SceneSettings",
     "Scenes",
+    "Voc",
     "augment",
     "digits",
     "fashion_mnist",
     "read_idx",
+    "write_coco",
+    "write_coco_results",
+    "write_voc",
 ]

@@ -87,6 +87,7 @@ def apply_warp(sample: Sample, warp: Warp, fill: float | Sequence[float] = 0.0) 
         masks=masks[kept],
         semantic=semantic,
         points=None if points is None else points[kept].astype(np.float32),
+        ignored=None if sample.ignored is None else sample.ignored[kept],
     )
 
 

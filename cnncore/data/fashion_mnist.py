@@ -18,8 +18,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cnncore.data.errors import DataError
 from cnncore.data.items import Items, check_split, shuffled
-from cnncore.errors import CnncoreError, require
+from cnncore.errors import require
 
 URL = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"
 SHA256 = {
@@ -38,10 +39,6 @@ CLASS_NAMES = (
 )
 VALIDATION_COUNT = 5000  # taken out of the 60,000 training items
 _SPLIT_SEED = 28
-
-
-class DataError(CnncoreError):
-    """A data file that is damaged, or data that could not be fetched."""
 
 
 def read_idx(path: str | os.PathLike[str]) -> NDArray[np.uint8]:

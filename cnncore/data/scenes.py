@@ -21,6 +21,7 @@ from cnncore.geometry import as_int, as_pair
 Floats = NDArray[np.float32]
 LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
 _SOFT = 0.2  # opacity runs from none to full within this much ink of the mask's edge
+IGNORE = 255  # in a label map: nobody knows, so it counts neither in a loss nor in a score
 _PLACES = 20  # tries before an object is given up
 
 
@@ -66,8 +67,10 @@ class Sample:
     boxes: NDArray[np.float32]  # (R, 4) xyxy, tight around the visible mask
     labels: NDArray[np.int64]  # (R,), 0 for the first real class
     masks: NDArray[np.bool_]  # (R, H, W), visible pixels; no two overlap
-    semantic: NDArray[np.int64]  # (H, W), 0 background, else label + 1
+    semantic: NDArray[np.int64]  # (H, W), 0 background, else label + 1; perhaps IGNORE
     points: NDArray[np.float32] | None = None  # (R, P, 2) xy, where objects have points
+    # (R,), objects that are neither to be found nor wrong to find: crowds, difficult ones
+    ignored: NDArray[np.bool_] | None = None
 
 
 class Scenes:
@@ -80,6 +83,8 @@ class Scenes:
     >>> scenes[3].image.shape
     (3, 128, 128)
     """
+
+    ignore_index: int | None = None  # every pixel of a scene is known
 
     def __init__(
         self,

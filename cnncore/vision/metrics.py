@@ -35,6 +35,7 @@ class Objects:
     masks: BoolArray | None = None  # (R, H, W), for mask scores
     scores: FloatArray | None = None  # (R,), for predictions
     keypoints: FloatArray | None = None  # (R, J, 3): x, y, visibility or score
+    ignored: BoolArray | None = None  # (R,), true objects that count neither way (crowds)
 
 
 def coco_metrics(
@@ -45,7 +46,8 @@ def coco_metrics(
     ``AP`` is the mean over IoU 0.50, 0.55 … 0.95 and over classes, ``AP50`` at 0.50 only; small is
     below 32² pixels, large above 96².  ``kind`` is ``"boxes"`` or ``"masks"``.  Computed by
     ``pycocotools``; needs the extra ``vision``.  Images without objects count: a prediction there
-    is a false positive.
+    is a false positive.  A prediction that lies on an ``ignored`` true object (by the share of its
+    own area) counts neither way.
     Source: Lin et al., "Microsoft COCO", 2014, and its evaluation code.
     """
     evaluation = _evaluate(predictions, truth, kind)
@@ -161,9 +163,13 @@ def _records(
                 raise ArgumentError(f"{name}.scores", "one score a box", None)
             scores = as_vector(objects.scores, len(boxes), f"{name}.scores")
             fields["score"] = scores.astype(np.float64).tolist()
+        fields["iscrowd"] = [0] * len(boxes)
+        if objects.ignored is not None and not scored:
+            flags = np.asarray(objects.ignored, np.bool_)
+            if flags.shape != (len(boxes),):
+                raise ShapeError(f"{name}.ignored", f"one a box, {len(boxes)}", flags.shape)
+            fields["iscrowd"] = flags.astype(int).tolist()
         for values in zip(*fields.values(), strict=True):
-            record = dict(
-                zip(fields, values, strict=True), image_id=image, iscrowd=0, id=len(records) + 1
-            )
+            record = dict(zip(fields, values, strict=True), image_id=image, id=len(records) + 1)
             records.append(record)
     return records
