@@ -27,6 +27,7 @@ from cnncore.vision.draw import (
     tile,
     to_picture,
 )
+from cnncore.vision.edge_boxes import EdgeBoxes
 from cnncore.vision.images import PHOTOGRAPHS, ImageError, find_images, photograph, read_image
 from cnncore.vision.keypoints import as_keypoints, keypoint_cells, place_keypoints
 from cnncore.vision.levels import LevelRule
@@ -47,6 +48,11 @@ from cnncore.vision.metrics import (
     coco_metrics,
 )
 from cnncore.vision.nms import batched_nms, nms, top_k
+from cnncore.vision.proposal_recall import (
+    best_overlaps,
+    draw_proposal_recall,
+    proposal_recall,
+)
 from cnncore.vision.proposals import (
     Detections,
     DetectionSettings,
@@ -56,6 +62,7 @@ from cnncore.vision.proposals import (
     select_detections,
     select_proposals,
 )
+from cnncore.vision.regions import RegionTree, merge_regions
 from cnncore.vision.samplers import BalancedSampler, HardNegatives
 from cnncore.vision.segmentation_metrics import (
     boundary_f1,
@@ -70,6 +77,7 @@ from cnncore.vision.segmentation_metrics import (
     median_frequency_weights,
     pixel_accuracy,
 )
+from cnncore.vision.selective_search import SelectiveSearch, selective_search
 from cnncore.vision.tiles import predict_tiled
 
 __all__ = [
@@ -86,6 +94,7 @@ __all__ = [
     "DetectionSettings",
     "Detections",
     "DrawSettings",
+    "EdgeBoxes",
     "HardNegatives",
     "ImageError",
     "IouMatcher",
@@ -93,9 +102,12 @@ __all__ = [
     "Objects",
     "ProposalSettings",
     "Proposals",
+    "RegionTree",
+    "SelectiveSearch",
     "as_boxes",
     "as_keypoints",
     "batched_nms",
+    "best_overlaps",
     "border_weights",
     "boundary_f1",
     "box_area",
@@ -115,6 +127,7 @@ __all__ = [
     "decode_rle",
     "distinct_colors",
     "draw_objects",
+    "draw_proposal_recall",
     "encode_rle",
     "find_images",
     "frequency_weighted_iou",
@@ -127,17 +140,20 @@ __all__ = [
     "mean_dice",
     "mean_iou",
     "median_frequency_weights",
+    "merge_regions",
     "nms",
     "paste_masks",
     "photograph",
     "pixel_accuracy",
     "place_keypoints",
     "predict_tiled",
+    "proposal_recall",
     "read_image",
     "remove_small_boxes",
     "select_dense_detections",
     "select_detections",
     "select_proposals",
+    "selective_search",
     "tile",
     "to_picture",
     "top_k",
