@@ -75,9 +75,9 @@ class SelectiveSearch:
         """The boxes of all trees, each once, the best ``count`` (default: all) first.
 
         ``picture``: ``(H, W, 3)`` uint8 or ``(3, H, W)`` floats 0..1.  The region that is ``i``
-        steps below the root of its tree has rank ``i`` times a random number (section 3.3: without it
-        large regions of all trees come first); a box of several trees has its best.  The score is
-        minus the rank.  ``rng`` (default: seed 0) draws the numbers.
+        steps below the root of its tree has rank ``i`` times a random number (section 3.3: without
+        it large regions of all trees come first); a box of several trees has its best.  The score
+        is minus the rank.  ``rng`` (default: seed 0) draws the numbers.
         """
         rng = np.random.default_rng(0) if rng is None else rng
         boxes: list[FloatArray] = [np.zeros((0, 4), np.float32)]
