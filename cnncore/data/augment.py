@@ -18,9 +18,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cnncore.data.loader import Dataset
 from cnncore.data.scenes import Sample
 from cnncore.errors import ArgumentError, require
-from cnncore.geometry import as_pair
+from cnncore.geometry import as_int, as_pair
 
 Floats = NDArray[np.float64]
 Rng = np.random.Generator
@@ -56,8 +57,14 @@ def affine(matrix: Any, size: tuple[int, int]) -> Warp:
 # --- applying -------------------------------------------------------------------------------------
 
 
-def apply_warp(sample: Sample, warp: Warp, fill: float | Sequence[float] = 0.0) -> Sample:
-    """The sample seen through a warp; ``fill`` (one value or one a channel) beyond the image."""
+def apply_warp(
+    sample: Sample, warp: Warp, fill: float | Sequence[float] = 0.0, beyond: int = 0
+) -> Sample:
+    """The sample seen through a warp.
+
+    Beyond the image are ``fill`` (one value or one a channel) and the label ``beyond`` (``IGNORE``,
+    say: nobody knows what was there).
+    """
     H, W = warp.size
     grid = np.stack(np.meshgrid(np.arange(W) + 0.5, np.arange(H) + 0.5), -1)
     places = warp.source(grid) - 0.5  # of pixel centres, counted from pixel centres
@@ -73,11 +80,20 @@ def apply_warp(sample: Sample, warp: Warp, fill: float | Sequence[float] = 0.0) 
             for plane, value in zip(sample.image, filling, strict=True)
         ]
     )
-    semantic = np.where(known, sample.semantic[y, x], 0)
+    semantic = np.where(known, sample.semantic[y, x], beyond)
     masks = sample.masks[:, y, x] & known
-    before = sample.masks.sum((1, 2))
     points = None if sample.points is None else warp.target(sample.points.astype(np.float64))
-    scale = _area_scale(warp, H, W)
+    return _changed(sample, image, masks, semantic, points, _area_scale(warp, H, W))
+
+
+def _changed(
+    sample: Sample, image: Any, masks: Any, semantic: Any, points: Any, scale: float
+) -> Sample:
+    """The sample with other pixels; objects of which too little is left are dropped.
+
+    ``scale``: how much larger an object's area should have become.
+    """
+    before = sample.masks.sum((1, 2))
     kept = masks.sum((1, 2)) >= np.maximum(1, MIN_VISIBLE * before * scale)
     return replace(
         sample,
@@ -140,6 +156,7 @@ class Crop:
 
     size: Any
     fill: float = 0.0
+    beyond: int = 0
 
     def __call__(self, sample: Sample, rng: Rng) -> Sample:
         """The window."""
@@ -147,7 +164,20 @@ class Crop:
         height, width = sample.semantic.shape
         top = int(rng.integers(min(0, height - h), max(0, height - h) + 1))
         left = int(rng.integers(min(0, width - w), max(0, width - w) + 1))
-        return apply_warp(sample, affine([[1, 0, -left], [0, 1, -top]], (h, w)), self.fill)
+
+        def cut(plane: Any, value: Any) -> Any:
+            whole = np.full((*plane.shape[:-2], h, w), value, plane.dtype)
+            y, x = max(0, top), max(0, left)
+            part = plane[..., y : top + h, x : left + w]
+            y, x = y - top, x - left
+            whole[..., y : y + part.shape[-2], x : x + part.shape[-1]] = part
+            return whole
+
+        image, masks = cut(sample.image, self.fill), cut(sample.masks, False)
+        points = (
+            None if sample.points is None else sample.points - np.array([left, top], np.float32)
+        )
+        return _changed(sample, image, masks, cut(sample.semantic, self.beyond), points, 1.0)
 
 
 @dataclass(frozen=True)
@@ -158,6 +188,7 @@ class Affine:
     rotation: tuple[float, float] = (0.0, 0.0)
     shift: float = 0.0
     fill: float = 0.0
+    beyond: int = 0
 
     def __post_init__(self) -> None:
         if not 0 < self.scale[0] <= self.scale[1]:
@@ -174,7 +205,7 @@ class Affine:
         turn = factor * np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
         middle = np.array([width / 2, height / 2])
         matrix = np.column_stack([turn, middle - turn @ middle + shift])
-        return apply_warp(sample, affine(matrix, (height, width)), self.fill)
+        return apply_warp(sample, affine(matrix, (height, width)), self.fill, self.beyond)
 
 
 @dataclass(frozen=True)
@@ -189,6 +220,7 @@ class Elastic:
     deviation: float = 10.0
     points: int = 3
     fill: float = 0.0
+    beyond: int = 0
 
     def __post_init__(self) -> None:
         if self.points < 2:
@@ -221,7 +253,7 @@ class Elastic:
     def __call__(self, sample: Sample, rng: Rng) -> Sample:
         """The sample, deformed."""
         height, width = sample.semantic.shape
-        return apply_warp(sample, self.warp((height, width), rng), self.fill)
+        return apply_warp(sample, self.warp((height, width), rng), self.fill, self.beyond)
 
 
 # --- values ---------------------------------------------------------------------------------------
@@ -275,3 +307,27 @@ class Compose:
         for step in self.steps:
             sample = step(sample, rng)
         return sample
+
+
+class Augmented:
+    """``count`` samples, each one of ``dataset``, augmented: in turn, differently each time.
+
+    Sample ``i`` is a pure function of ``(seed, i)``: the same in whatever order it is asked for.
+    """
+
+    def __init__(
+        self, dataset: Dataset[Sample], augmentation: Augmentation, count: int, seed: int = 0
+    ) -> None:
+        if not len(dataset):
+            raise ArgumentError("dataset", "at least one sample", "none")
+        self.dataset, self.augmentation = dataset, augmentation
+        self.count, self.seed = as_int("count", count, 0), as_int("seed", seed, 0)
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int, /) -> Sample:
+        if not 0 <= index < self.count:
+            raise IndexError(f"sample {index} of {self.count}")
+        rng = np.random.default_rng([self.seed, index])
+        return self.augmentation(self.dataset[index % len(self.dataset)], rng)

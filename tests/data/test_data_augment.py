@@ -155,3 +155,54 @@ def test_empty_scenes_and_bad_settings():
     ):
         with pytest.raises(ArgumentError):
             make()
+
+
+def test_a_crop_is_the_window_of_the_same_pixels():
+    """Cut by slicing, equal to the warp of the same shift, filled up where there is nothing."""
+    before = scene(4)
+    for seed, size in enumerate([(60, 70), (128, 128), (150, 90), (200, 160)]):
+        after = Crop(size, fill=0.25, beyond=255)(before, np.random.default_rng(seed))
+        h, w = size
+        rng = np.random.default_rng(seed)
+        top = int(rng.integers(min(0, 128 - h), max(0, 128 - h) + 1))
+        left = int(rng.integers(min(0, 128 - w), max(0, 128 - w) + 1))
+        warp = augment.affine([[1, 0, -left], [0, 1, -top]], size)
+        wanted = augment.apply_warp(before, warp, 0.25, 255)
+        np.testing.assert_allclose(after.image, wanted.image, atol=1e-6)
+        for name in ("boxes", "labels", "masks", "semantic", "points"):
+            np.testing.assert_array_equal(getattr(after, name), getattr(wanted, name), name)
+        outside = np.prod(size) - min(h, 128) * min(w, 128)
+        assert (after.semantic == 255).sum() == outside
+
+
+@pytest.mark.parametrize(
+    "change", [Affine((0.5, 0.5), beyond=255), Elastic(20.0, beyond=255)], ids=["affine", "elastic"]
+)
+def test_what_lies_beyond_the_image_gets_its_own_label(change):
+    before = replace(scene(2), image=np.ones((3, 128, 128), np.float32))
+    after = change(before, np.random.default_rng(1))
+    np.testing.assert_array_equal(after.semantic == 255, after.image[0] == 0)
+    assert (after.semantic == 255).any()
+
+
+def test_flags_stay_with_their_objects():
+    before = scene(7)
+    flags = np.arange(len(before.labels)) % 2 == 0
+    before = replace(before, ignored=flags, labels=flags.astype(np.int64))
+    after = ALL["all"](before, np.random.default_rng(3))
+    np.testing.assert_array_equal(after.ignored, after.labels == 1)
+    assert len(after.labels)
+
+
+def test_augmented_samples_do_not_depend_on_the_order_of_asking():
+    data = augment.Augmented(Scenes("train", 3, seed=1), ALL["all"], 10, seed=4)
+    assert len(data) == 10
+    late, early = data[7], data[1]
+    again = augment.Augmented(Scenes("train", 3, seed=1), ALL["all"], 10, seed=4)
+    np.testing.assert_array_equal(again[1].image, early.image)
+    np.testing.assert_array_equal(again[7].image, late.image)
+    assert not np.array_equal(late.image, early.image)
+    with pytest.raises(IndexError):
+        data[10]
+    with pytest.raises(ArgumentError, match="dataset"):
+        augment.Augmented([], ALL["all"], 3)
