@@ -81,7 +81,8 @@ $(PARITY)/.ready-networks: $(PARITY)/.ready
 # One after the other: the largest take 7 GB.
 parity-networks: $(PARITY)/.ready-networks
 	$(PARITY)/bin/python -m pytest -q tests/parity/test_parity_classification.py \
-	    tests/parity/test_parity_segmentation.py tests/parity/test_parity_onnx.py $(ARGS)
+	    tests/parity/test_parity_segmentation.py tests/parity/test_parity_detection.py \
+	    tests/parity/test_parity_onnx.py $(ARGS)
 
 fuzz: $(VENV)/.ready
 	$(VENV)/bin/python tests/io/fuzz_torch.py $(ARGS)

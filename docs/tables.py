@@ -38,13 +38,13 @@ COCO = {"num_classes": 90}
 TERNAUSNET = "ternausnet; VGG for its encoder"
 # Networks that are no classifiers: input, settings, whose keys, what was verified.
 OTHERS = {
-    "fasterrcnn_resnet50_fpn": ((3, 800, 800), COCO, "torchvision", SHAPES),
-    "maskrcnn_resnet50_fpn": ((3, 800, 800), COCO, "torchvision", SHAPES + RUNTIME),
-    "keypointrcnn_resnet50_fpn": ((3, 800, 800), {"num_classes": 1}, "torchvision", SHAPES),
-    "retinanet_resnet50_fpn": ((3, 800, 800), COCO, "torchvision", SHAPES),
+    "fasterrcnn_resnet50_fpn": ((3, 800, 800), COCO, "torchvision", SHAPES + WHOLE),
+    "maskrcnn_resnet50_fpn": ((3, 800, 800), COCO, "torchvision", SHAPES + WHOLE + RUNTIME),
+    "keypointrcnn_resnet50_fpn": ((3, 800, 800), {"num_classes": 1}, "torchvision", SHAPES + WHOLE),
+    "retinanet_resnet50_fpn": ((3, 800, 800), COCO, "torchvision", SHAPES + WHOLE),
     "rfcn_resnet50": ((3, 600, 1000), {"num_classes": 20}, "", SHAPES),
     "rfcn_resnet101": ((3, 600, 1000), {"num_classes": 20}, "", SHAPES),
-    "ssd300_vgg16": ((3, 300, 300), COCO, "torchvision", SHAPES),
+    "ssd300_vgg16": ((3, 300, 300), COCO, "torchvision", SHAPES + WHOLE),
     "ssd512_vgg16": ((3, 512, 512), COCO, "", SHAPES),
     "yolo_v1": ((3, 448, 448), {"num_classes": 20}, "", SHAPES),
     "yolo_v1_tiny": ((3, 448, 448), {"num_classes": 20}, "", SHAPES),

@@ -61,12 +61,13 @@ def _bilinear(points: FloatArray, length: int) -> FloatArray:
 
 
 def crop_masks(
-    masks: ArrayLike, boxes: ArrayLike, index: ArrayLike, size: int
+    masks: ArrayLike, boxes: ArrayLike, index: ArrayLike, size: int, aligned: bool = True
 ) -> NDArray[np.float32]:
     """The training target of a mask head: each box's view of its mask on an ``S x S`` grid.
 
-    ``target[r] = Y_r masks[index[r]] X_rᵀ``: RoI Align with half-pixel centres, so every cell is
-    the mean of bilinear samples, at least one a pixel.  masks ``(G, H, W)`` bool, boxes ``(R, 4)``,
+    ``target[r] = Y_r masks[index[r]] X_rᵀ``: RoI Align, so every cell is the mean of bilinear
+    samples, at least one a pixel.  ``aligned``: pixels have their centres at halves; without it,
+    samples lie half a pixel off, as in networks that pool their features that way.  masks ``(G, H, W)`` bool, boxes ``(R, 4)``,
     index ``(R,)`` into the masks -> ``(R, S, S)`` float32 in ``0..1``.  A box without width or
     height gives zeros.
     Source: He et al., "Mask R-CNN", 2017, section 3.
@@ -81,7 +82,7 @@ def crop_masks(
     if len(regions) and 0 in array.shape[1:]:
         raise ShapeError("masks", "at least one pixel", f"shape {array.shape}")
     rois = np.concatenate([chosen[:, None].astype(np.float64), regions], 1)
-    rows, columns = RoiGrid.make(rois, side, 1.0, len(array)).align(array.shape[1:], aligned=True)
+    rows, columns = RoiGrid.make(rois, side, 1.0, len(array)).align(array.shape[1:], aligned=aligned)
     planes = array[:, None].astype(np.float32)
     targets: NDArray[np.float32] = kernels.resample(planes, chosen, rows, columns)[:, 0]
     return targets

@@ -306,7 +306,11 @@ class RoiHeads(Module):
         for image in np.unique(regions.image):
             rows = np.flatnonzero(regions.image == image)
             wanted[rows] = crop_masks(
-                targets[image].masks, regions.boxes[rows], sample.truth[rows], logits.shape[-1]
+                targets[image].masks,
+                regions.boxes[rows],
+                sample.truth[rows],
+                logits.shape[-1],
+                self.settings.aligned,
             )
         return ops.binary_cross_entropy_with_logits(logits, beside(logits, wanted))
 
