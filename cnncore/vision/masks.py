@@ -82,7 +82,9 @@ def crop_masks(
     if len(regions) and 0 in array.shape[1:]:
         raise ShapeError("masks", "at least one pixel", f"shape {array.shape}")
     rois = np.concatenate([chosen[:, None].astype(np.float64), regions], 1)
-    rows, columns = RoiGrid.make(rois, side, 1.0, len(array)).align(array.shape[1:], aligned=aligned)
+    rows, columns = RoiGrid.make(rois, side, 1.0, len(array)).align(
+        array.shape[1:], aligned=aligned
+    )
     planes = array[:, None].astype(np.float32)
     targets: NDArray[np.float32] = kernels.resample(planes, chosen, rows, columns)[:, 0]
     return targets
