@@ -67,9 +67,10 @@ def crop_masks(
 
     ``target[r] = Y_r masks[index[r]] X_rᵀ``: RoI Align, so every cell is the mean of bilinear
     samples, at least one a pixel.  ``aligned``: pixels have their centres at halves; without it,
-    samples lie half a pixel off, as in networks that pool their features that way.  masks ``(G, H, W)`` bool, boxes ``(R, 4)``,
-    index ``(R,)`` into the masks -> ``(R, S, S)`` float32 in ``0..1``.  A box without width or
-    height gives zeros.
+    samples lie half a pixel off, as in networks that pool their features that way.
+
+    masks ``(G, H, W)`` bool, boxes ``(R, 4)``, index ``(R,)`` into the masks -> ``(R, S, S)``
+    float32 in ``0..1``.  A box without width or height gives zeros.
     Source: He et al., "Mask R-CNN", 2017, section 3.
 
     >>> crop_masks(np.eye(2, dtype=bool)[None], [[0, 0, 2, 2]], [0], 2).tolist()
