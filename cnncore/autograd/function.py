@@ -17,8 +17,9 @@ from cnncore.autograd.tensor import Edge, Tensor
 from cnncore.errors import AnomalyError, DTypeError, GraphError
 
 Array = Any
-# Values compared to notice that a kept array was written to through ``.data``.
-SAMPLED = 256
+# Values compared to notice that a kept array was written to through ``.data``: all of a small array,
+# few of a large one, each of which is a cache miss (256 took 50 microseconds an array).
+SMALL, SAMPLED = 256, 32
 
 
 class Function:
@@ -196,7 +197,7 @@ def _sample(array: Array, nbytes: int = 0) -> bytes:
         return b""
     size = array.size
     everything = nbytes == array.nbytes if nbytes else modes.state.anomaly
-    if everything or size <= SAMPLED:
+    if everything or size <= SMALL:
         return array.tobytes()
     flat = array.reshape(-1) if array.flags.c_contiguous else array.flat
     return flat[:: size // SAMPLED].tobytes()

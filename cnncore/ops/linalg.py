@@ -20,15 +20,29 @@ class MatMul(Function):
     def forward(self, a: Array, b: Array) -> Array:
         self.keep_input(0 if self.needs[1] else None, 1 if self.needs[0] else None)
         self.operands = a.shape, b.shape
+        self.by_columns = self.needs[1] and _by_columns(b)
         return kernels.matmul(a, b)
 
     def backward(self, gy: Tensor) -> tuple[Tensor | None, ...]:
         a, b = self.kept()
         shape_a, shape_b = self.operands
-        return (
-            sum_to(matmul(gy, transpose(b)), shape_a) if self.needs[0] else None,
-            sum_to(matmul(transpose(a), gy), shape_b) if self.needs[1] else None,
-        )
+        ga = gb = None
+        if self.needs[0]:
+            ga = sum_to(matmul(gy, transpose(b)), shape_a)
+        if self.needs[1] and self.by_columns:
+            gb = sum_to(transpose(matmul(transpose(gy), a)), shape_b)
+        elif self.needs[1]:
+            gb = sum_to(matmul(transpose(a), gy), shape_b)
+        return ga, gb
+
+
+def _by_columns(b: Array) -> bool:
+    """Whether a matrix is stored column by column, as the transposed weight of a dense layer is.
+
+    Its gradient is then computed in the same order: transposed back it is contiguous, and becomes
+    the weight's gradient without a copy (400 MB in the first dense layer of VGG-16).
+    """
+    return b.ndim == 2 and b.flags.f_contiguous and not b.flags.c_contiguous
 
 
 def matmul(a: Any, b: Any) -> Tensor:

@@ -148,6 +148,19 @@ def test_linear(lead):
         gradgradcheck(ops.linear, [x, weight, bias])
 
 
+@pytest.mark.parametrize("wants", [True, False])
+def test_the_gradient_of_a_transposed_factor_is_stored_as_the_factor_is(wants):
+    rng = np.random.default_rng(5)
+    x, weight, gy = rng.normal(size=(5, 3)), rng.normal(size=(4, 3)), rng.normal(size=(5, 4))
+    x, weight = tensor(x, requires_grad=wants), tensor(weight, requires_grad=True)
+    gradients = []
+    factor = ops.transpose(weight)
+    factor.register_hook(gradients.append)
+    ops.matmul(x, factor).backward(gy)
+    assert gradients[0].data.T.flags.c_contiguous  # so the weight's needs no copy
+    np.testing.assert_allclose(weight.grad.numpy(), gy.T @ x.numpy(), rtol=1e-13)
+
+
 def test_bad_matrices():
     m = tensor(np.ones((2, 3)))
     with pytest.raises(ShapeError):
