@@ -17,8 +17,8 @@ from cnncore.autograd.tensor import Edge, Tensor
 from cnncore.errors import AnomalyError, DTypeError, GraphError
 
 Array = Any
-# Values compared to notice that a kept array was written to through ``.data``: all of a small array,
-# few of a large one, each of which is a cache miss (256 took 50 microseconds an array).
+# Values compared to notice that a kept array was written to through ``.data``: all of a small
+# array, few of a large one, where each is a cache miss (256 took 50 microseconds an array).
 SMALL, SAMPLED = 256, 32
 
 
