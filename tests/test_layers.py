@@ -35,6 +35,7 @@ LAYERS = {
     "testing": 7.1,
     "train": 7.2,
     "bench": 7.25,
+    "evaluate": 7.26,
     "profile": 7.27,
     "cli": 7.3,
 }

@@ -25,11 +25,20 @@ from cnncore.vision.draw import (
     distinct_colors,
     draw_objects,
     tile,
+    titled,
     to_picture,
 )
 from cnncore.vision.edge_boxes import EdgeBoxes
 from cnncore.vision.images import PHOTOGRAPHS, ImageError, find_images, photograph, read_image
 from cnncore.vision.keypoints import as_keypoints, keypoint_cells, place_keypoints
+from cnncore.vision.label_pictures import (
+    above,
+    beside,
+    compare_labels,
+    label_colors,
+    legend,
+    overlay_labels,
+)
 from cnncore.vision.levels import LevelRule
 from cnncore.vision.masks import (
     boxes_of_masks,
@@ -104,9 +113,11 @@ __all__ = [
     "Proposals",
     "RegionTree",
     "SelectiveSearch",
+    "above",
     "as_boxes",
     "as_keypoints",
     "batched_nms",
+    "beside",
     "best_overlaps",
     "border_weights",
     "boundary_f1",
@@ -122,6 +133,7 @@ __all__ = [
     "coco_class_ap",
     "coco_metrics",
     "color_labels",
+    "compare_labels",
     "confusion_matrix",
     "crop_masks",
     "decode_rle",
@@ -133,6 +145,8 @@ __all__ = [
     "frequency_weighted_iou",
     "generalized_box_iou",
     "keypoint_cells",
+    "label_colors",
+    "legend",
     "level_strides",
     "make_anchors",
     "mask_iou",
@@ -142,6 +156,7 @@ __all__ = [
     "median_frequency_weights",
     "merge_regions",
     "nms",
+    "overlay_labels",
     "paste_masks",
     "photograph",
     "pixel_accuracy",
@@ -155,6 +170,7 @@ __all__ = [
     "select_proposals",
     "selective_search",
     "tile",
+    "titled",
     "to_picture",
     "top_k",
 ]

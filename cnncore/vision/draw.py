@@ -144,6 +144,15 @@ def color_labels(semantic: ArrayLike, num_classes: int) -> Picture:
     return colored
 
 
+def titled(picture: Picture, text: str) -> Picture:
+    """A picture with a line of text on white above it."""
+    font = require("PIL.ImageFont", "vision").load_default(12)
+    strip = require("PIL.Image", "vision").new("RGB", (picture.shape[1], 18), "white")
+    pen = require("PIL.ImageDraw", "vision").Draw(strip)
+    pen.text((1, 1), text, fill="black", font=font)
+    return np.concatenate([np.array(strip, np.uint8), picture])
+
+
 def tile(pictures: Sequence[Picture], columns: int, gap: int = 4) -> Picture:
     """Pictures in rows of ``columns`` on white, ``gap`` pixels apart; sizes may differ."""
     if not len(pictures):

@@ -12,6 +12,7 @@ section 5.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -172,13 +173,16 @@ def boundary_f1(
     prediction: Sequence[ArrayLike],
     num_classes: int,
     tolerance: float = 2.0,
+    ignore_index: int | None = None,
 ) -> Scores:
     """How well boundaries are met: the F1 of each class ``(K,)``, the mean over its images.
 
     ``truth``, ``prediction``: label maps ``(H, W)``, one an image.  A boundary pixel is right when
     the other map has one of its class within ``tolerance`` pixels (Euclidean distance between
     centres); precision is the share of right ones in the prediction, recall in the truth.  An image
-    without a class in either map does not count for it; ``NOTHING`` where no image counts.
+    without a class in either map does not count for it; ``NOTHING`` where no image counts.  Within
+    ``tolerance`` of pixels whose truth is ``ignore_index`` no boundary counts: where it runs is
+    unknown there.  (Maps whose every boundary is left unknown, as VOC's, therefore have no score.)
 
     >>> a = [[0, 0, 1], [0, 0, 1], [0, 0, 1]]
     >>> boundary_f1([a], [a], 3).tolist()
@@ -197,20 +201,34 @@ def boundary_f1(
         true, found = np.asarray(a), np.asarray(b)
         if true.ndim != 2 or true.shape != found.shape:
             raise ShapeError(f"prediction[{image}]", f"(H, W) = {true.shape}", found.shape)
+        known = _known(true, ignore_index, tolerance)
         for k in range(classes):
             edges = boundary(true, k), boundary(found, k)
-            if edges[0].any() or edges[1].any():
-                scores[k].append(_meeting(*edges, tolerance))
+            if (edges[0] & known).any() or (edges[1] & known).any():
+                scores[k].append(_meeting(*edges, tolerance, known))
     return np.array([np.mean(s) if s else NOTHING for s in scores])
 
 
-def _meeting(a: NDArray[np.bool_], b: NDArray[np.bool_], tolerance: float) -> float:
-    """F1 of two sets of pixels."""
+def _known(truth: Any, ignore_index: int | None, tolerance: float) -> NDArray[np.bool_]:
+    """Pixels farther than ``tolerance`` from any that is ignored."""
+    ignored = np.zeros(truth.shape, np.bool_) if ignore_index is None else truth == ignore_index
+    if not ignored.any():
+        return ~ignored
+    distance = require("scipy.ndimage", "vision").distance_transform_edt(~ignored)
+    far: NDArray[np.bool_] = distance > tolerance
+    return far
+
+
+def _meeting(
+    a: NDArray[np.bool_], b: NDArray[np.bool_], tolerance: float, known: NDArray[np.bool_]
+) -> float:
+    """F1 of two sets of pixels, of which only those in ``known`` count."""
     if not (a.any() and b.any()):
         return 0.0
     distance = require("scipy.ndimage", "vision").distance_transform_edt
-    recall = (distance(~b)[a] <= tolerance).mean()
-    precision = (distance(~a)[b] <= tolerance).mean()
+    near_b, near_a = distance(~b)[a & known], distance(~a)[b & known]
+    hits = (near_b <= tolerance).sum(), (near_a <= tolerance).sum()
+    recall, precision = hits[0] / max(len(near_b), 1), hits[1] / max(len(near_a), 1)
     return float(2 * precision * recall / (precision + recall)) if precision + recall else 0.0
 
 
