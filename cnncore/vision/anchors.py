@@ -21,7 +21,9 @@ class AnchorSettings:
     over width, the same on all levels: an anchor is ``h = size · √ratio``, ``w = size / √ratio``.
     Anchors are centred at ``((column + offset) · stride_w, (row + offset) · stride_h)``.
     The defaults are those of Faster and Mask R-CNN with a feature pyramid as most published weights
-    expect them: centres on the cell's top left corner, sides rounded to even pixels.
+    expect them: centres on the cell's top left corner, sides rounded to even pixels.  Those of
+    Faster R-CNN's own code are ``base=16``, ``offset=0.5``, ``rounded=False``: a width of
+    ``round(16 / √ratio)``, a height of ``round(width · ratio)``, times ``size / 16``.
     Source: Lin et al., "Feature Pyramid Networks", 2017, section 4.1.
     """
 
@@ -29,6 +31,7 @@ class AnchorSettings:
     ratios: tuple[float, ...] = (0.5, 1.0, 2.0)
     offset: float = 0.0
     rounded: bool = True
+    base: int | None = None  # sides are whole numbers for a square of ``base`` pixels, then scaled
 
     def __post_init__(self) -> None:
         for argument, values in (("ratios", (self.ratios,)), ("sizes", self.sizes)):
@@ -48,8 +51,12 @@ def cell_anchors(settings: AnchorSettings, level: int) -> FloatArray:
     """
     roots = np.sqrt(np.asarray(settings.ratios, np.float64))
     sizes = np.asarray(settings.sizes[level], np.float64)
-    heights = (roots[:, None] * sizes).reshape(-1)
-    widths = (sizes / roots[:, None]).reshape(-1)
+    across, down = 1 / roots, roots
+    if settings.base is not None:
+        across = np.rint(settings.base / roots)
+        down = np.rint(across * np.asarray(settings.ratios, np.float64)) / settings.base
+        across = across / settings.base
+    heights, widths = ((side[:, None] * sizes).reshape(-1) for side in (down, across))
     half = np.stack([widths, heights], 1) / 2
     if settings.rounded:
         half = np.rint(half)

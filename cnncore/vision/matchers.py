@@ -34,10 +34,12 @@ class IouMatcher:
     high: float = 0.7
     low: float = 0.3
     low_quality: bool = False
+    least: float = 0.0  # below this a candidate is not used either: Fast R-CNN's 0.1
 
     def __post_init__(self) -> None:
-        if not 0 <= self.low <= self.high <= 1:
-            raise ArgumentError("low, high", "0 <= low <= high <= 1", (self.low, self.high))
+        if not 0 <= self.least <= self.low <= self.high <= 1:
+            got = self.least, self.low, self.high
+            raise ArgumentError("least, low, high", "0 <= least <= low <= high <= 1", got)
 
     def match(self, truth: ArrayLike, candidates: ArrayLike) -> IntArray:
         """For each of ``candidates (A, 4)`` its index in ``truth (G, 4)``, or -1 or -2."""
@@ -54,11 +56,13 @@ class IouMatcher:
         if np.isnan(overlap).any():
             raise ArgumentError("iou", "numbers", "NaN", "find what gave NaN")
         if overlap.size == 0:
+            # Of an image without objects everything is background.
             return np.full(overlap.shape[1], BACKGROUND, np.int64)
         best = overlap.argmax(0)
         value = overlap.max(0)
         matches = np.where(value >= self.high, best, BETWEEN)
         matches[value < self.low] = BACKGROUND
+        matches[value < self.least] = BETWEEN
         if self.low_quality:
             highest = overlap.max(1, keepdims=True)
             rescued = ((overlap == highest) & (highest > 0)).any(0)

@@ -6,6 +6,12 @@ from collections.abc import Callable
 
 from cnncore.models.detection.centerface import CenterFace, Faces
 from cnncore.models.detection.detector import DenseOutputs, Detector
+from cnncore.models.detection.fast_rcnn import (
+    FastRcnn,
+    FastRcnnSettings,
+    fastrcnn_vgg16,
+    truncated_svd,
+)
 from cnncore.models.detection.faster_rcnn import (
     FasterRcnn,
     Outputs,
@@ -14,6 +20,12 @@ from cnncore.models.detection.faster_rcnn import (
 )
 from cnncore.models.detection.keypoint_head import KeypointSettings
 from cnncore.models.detection.keypoint_rcnn import keypointrcnn_resnet50_fpn
+from cnncore.models.detection.localization import (
+    Localizer,
+    LocalizerSettings,
+    localization_iou,
+    localization_scores,
+)
 from cnncore.models.detection.mask_rcnn import (
     SMALL,
     MaskRcnn,
@@ -21,6 +33,8 @@ from cnncore.models.detection.mask_rcnn import (
     maskrcnn_resnet50_fpn,
     maskrcnn_small,
 )
+from cnncore.models.detection.rcnn import CropSettings, Rcnn, rcnn_alexnet
+from cnncore.models.detection.region_stage import RegionStage, StageSettings
 from cnncore.models.detection.resize import Batch, Resize
 from cnncore.models.detection.retinanet import (
     RetinaNet,
@@ -30,12 +44,19 @@ from cnncore.models.detection.retinanet import (
 from cnncore.models.detection.rfcn import Rfcn, RfcnSettings, rfcn_resnet50, rfcn_resnet101
 from cnncore.models.detection.roi_heads import RoiHeads, RoiSettings
 from cnncore.models.detection.rpn import RegionProposalNetwork, RpnOutputs, RpnSettings
+from cnncore.models.detection.sliding_window import SlidingWindow, WindowSettings
 from cnncore.models.detection.small import (
     fasterrcnn_small,
     retinanet_small,
     rfcn_small,
     ssd_small,
     yolo_small,
+)
+from cnncore.models.detection.spp_net import (
+    SpatialPyramidPool,
+    SppNet,
+    SppSettings,
+    sppnet_zf5,
 )
 from cnncore.models.detection.ssd import Ssd, SsdSettings, ssd300_vgg16, ssd512_vgg16
 from cnncore.models.detection.to_onnx import detector_to_proto, export_detector
@@ -44,16 +65,19 @@ from cnncore.nn import Module
 
 # name -> constructor(num_classes, **changes of the settings)
 DETECTORS: dict[str, Callable[..., Module]] = {
+    "fastrcnn_vgg16": fastrcnn_vgg16,
     "fasterrcnn_resnet50_fpn": fasterrcnn_resnet50_fpn,
     "fasterrcnn_small": fasterrcnn_small,
     "keypointrcnn_resnet50_fpn": keypointrcnn_resnet50_fpn,
     "maskrcnn_resnet50_fpn": maskrcnn_resnet50_fpn,
     "maskrcnn_small": maskrcnn_small,
+    "rcnn_alexnet": rcnn_alexnet,
     "retinanet_resnet50_fpn": retinanet_resnet50_fpn,
     "retinanet_small": retinanet_small,
     "rfcn_resnet50": rfcn_resnet50,
     "rfcn_resnet101": rfcn_resnet101,
     "rfcn_small": rfcn_small,
+    "sppnet_zf5": sppnet_zf5,
     "ssd300_vgg16": ssd300_vgg16,
     "ssd512_vgg16": ssd512_vgg16,
     "ssd_small": ssd_small,
@@ -67,16 +91,23 @@ __all__ = [
     "SMALL",
     "Batch",
     "CenterFace",
+    "CropSettings",
     "DenseOutputs",
     "Detector",
     "Faces",
+    "FastRcnn",
+    "FastRcnnSettings",
     "FasterRcnn",
     "KeypointSettings",
+    "Localizer",
+    "LocalizerSettings",
     "MaskRcnn",
     "MaskRcnnSettings",
     "Outputs",
+    "Rcnn",
     "RcnnSettings",
     "RegionProposalNetwork",
+    "RegionStage",
     "Resize",
     "RetinaNet",
     "RetinaNetSettings",
@@ -86,8 +117,14 @@ __all__ = [
     "RoiSettings",
     "RpnOutputs",
     "RpnSettings",
+    "SlidingWindow",
+    "SpatialPyramidPool",
+    "SppNet",
+    "SppSettings",
     "Ssd",
     "SsdSettings",
+    "StageSettings",
+    "WindowSettings",
     "Yolo",
     "YoloOutputs",
     "YoloSettings",
@@ -95,17 +132,23 @@ __all__ = [
     "export_detector",
     "fasterrcnn_resnet50_fpn",
     "fasterrcnn_small",
+    "fastrcnn_vgg16",
     "keypointrcnn_resnet50_fpn",
+    "localization_iou",
+    "localization_scores",
     "maskrcnn_resnet50_fpn",
     "maskrcnn_small",
+    "rcnn_alexnet",
     "retinanet_resnet50_fpn",
     "retinanet_small",
     "rfcn_resnet50",
     "rfcn_resnet101",
     "rfcn_small",
+    "sppnet_zf5",
     "ssd300_vgg16",
     "ssd512_vgg16",
     "ssd_small",
+    "truncated_svd",
     "yolo_small",
     "yolo_v1",
     "yolo_v1_tiny",

@@ -17,6 +17,7 @@ import numpy as np
 
 from cnncore import ops
 from cnncore.autograd import Tensor, beside, events
+from cnncore.errors import ArgumentError
 from cnncore.models.backbones.fpn import conv_block
 from cnncore.models.detection.keypoint_head import (
     KeypointHead,
@@ -24,7 +25,7 @@ from cnncore.models.detection.keypoint_head import (
     KeypointSettings,
 )
 from cnncore.models.detection.truth import Truth
-from cnncore.nn import Conv2d, ConvTranspose2d, Linear, Module, Sequential, init
+from cnncore.nn import Conv2d, ConvTranspose2d, Dropout, Linear, Module, Sequential, init
 from cnncore.vision import (
     BalancedSampler,
     Detections,
@@ -50,8 +51,10 @@ class RoiSettings:
     levels: LevelRule = LevelRule()
     aligned: bool = False  # sample at pixel centres; published weights expect False
     sampling_ratio: int = 2
+    pooling: str = "align"  # or "max": Fast R-CNN's RoI pooling
     box_size: int = 7  # S of the box head
     box_channels: int = 1024
+    dropout: float = 0.0  # after each layer of the box head
     masks: bool = True  # a mask head
     mask_size: int = 14  # S of the mask head; masks are twice as large
     mask_channels: int = 256
@@ -62,6 +65,10 @@ class RoiSettings:
     sampler: BalancedSampler = BalancedSampler(512, 0.25)
     detections: DetectionSettings = DetectionSettings()
     smooth_l1_beta: float = 1 / 9
+
+    def __post_init__(self) -> None:
+        if self.pooling not in ("align", "max"):
+            raise ArgumentError("pooling", '"align" or "max"', repr(self.pooling))
 
 
 @dataclass(frozen=True)
@@ -103,14 +110,16 @@ class RoiSample:
 class BoxHead(Module):
     """A pooled region to a vector: two fully connected layers."""
 
-    def __init__(self, in_features: int, channels: int) -> None:
-        self.fc6 = Linear(in_features, channels)
-        self.fc7 = Linear(channels, channels)
+    def __init__(self, in_features: int, channels: int, dropout: float = 0.0) -> None:
+        self.fc6: Module = Linear(in_features, channels)
+        self.fc7: Module = Linear(channels, channels)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         """``(R, C, S, S) -> (R, box_channels)``"""
-        x = ops.relu(self.fc6(ops.flatten(x, 1)))
-        return ops.relu(self.fc7(x))
+        x = self.dropout(ops.relu(self.fc6(ops.flatten(x, 1))))
+        y: Tensor = self.dropout(ops.relu(self.fc7(x)))
+        return y
 
 
 class BoxPredictor(Module):
@@ -156,7 +165,7 @@ class MaskHead(Sequential):
 
 
 class RegionPool(Module):
-    """RoI Align of every region from its own level, to a grid of ``size`` squared."""
+    """RoI Align (or pooling) of every region from its own level, to a grid of ``size`` squared."""
 
     shown = ("size",)
 
@@ -173,6 +182,9 @@ class RegionPool(Module):
             boxes = regions.boxes[first:end]
             rois = np.concatenate([regions.image[first:end, None].astype(boxes.dtype), boxes], 1)
             scale = 1 / 2 ** (settings.levels.lowest + level)
+            if settings.pooling == "max":
+                pooled.append(ops.roi_pool(x, rois, self.size, scale))
+                continue
             ratio = settings.sampling_ratio
             pooled.append(ops.roi_align(x, rois, self.size, scale, ratio, settings.aligned))
         if not pooled:
@@ -189,7 +201,8 @@ class RoiHeads(Module):
     ) -> None:
         self.settings = settings
         self.box_pool = RegionPool(settings.box_size, settings)
-        self.box_head = BoxHead(in_channels * settings.box_size**2, settings.box_channels)
+        features = in_channels * settings.box_size**2
+        self.box_head = BoxHead(features, settings.box_channels, settings.dropout)
         self.box_predictor = BoxPredictor(settings.box_channels, num_classes)
         if settings.masks:
             self._make_mask_head(in_channels, num_classes, settings)
