@@ -3,6 +3,13 @@
 from __future__ import annotations
 
 from cnncore.data import augment
+from cnncore.data.balance import (
+    Resampled,
+    balanced_items,
+    oversampled,
+    repeat_factors,
+    smote,
+)
 from cnncore.data.coco import Coco, write_coco, write_coco_results
 from cnncore.data.digits import digits
 from cnncore.data.errors import DataError
@@ -22,15 +29,20 @@ __all__ = [
     "Dataset",
     "Items",
     "Loader",
+    "Resampled",
     "Sample",
     "SceneSettings",
     "Scenes",
     "Voc",
     "augment",
+    "balanced_items",
     "digits",
     "fashion_mnist",
     "nuclei",
+    "oversampled",
     "read_idx",
+    "repeat_factors",
+    "smote",
     "write_coco",
     "write_coco_results",
     "write_voc",
