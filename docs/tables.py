@@ -49,6 +49,7 @@ OTHERS = {
     "yolo_v1": ((3, 448, 448), {"num_classes": 20}, "", SHAPES),
     "yolo_v1_tiny": ((3, 448, 448), {"num_classes": 20}, "", SHAPES),
     "maskrcnn_small": ((3, 128, 128), {"num_classes": 10}, "", RUNTIME),
+    "sliding_window": ((3, 64, 64), {"num_classes": 11}, "", RUNTIME),
     "unet": ((3, 128, 128), {"num_classes": 11}, "milesial Pytorch-UNet", SHAPES + RUNTIME),
     **{f"fcn{s}s": ((3, 500, 500), VOC, "torchfcn", SHAPES + RUNTIME) for s in (8, 16, 32)},
     "fcn_alexnet": ((3, 500, 500), VOC, "", SHAPES + RUNTIME),

@@ -28,23 +28,20 @@ def training_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Train, score on samples that training has not seen."""
-    from cnncore.train import fit, make_task
+    from cnncore.train import make_task
 
     task = make_task(options.name, steps=options.steps, seed=options.seed)
     folder = options.output or Path("runs") / options.name
-    checkpoint = folder / "checkpoint.npz"
     if options.fresh:
-        checkpoint.unlink(missing_ok=True)
-    history = fit(
-        task.model, task.loss, task.batches, task.recipe, checkpoint, progress=not options.quiet
-    )
+        for checkpoint in task.checkpoints(folder):
+            checkpoint.unlink(missing_ok=True)
+    histories = task.train(folder, progress=not options.quiet)
     count = task.held_out_count if options.scenes is None else options.scenes
     samples = task.held_out(options.split, count)
     _, scores = task.evaluate(samples)
-    print(
-        f"{len(samples)} {options.split} {task.noun} after {history.steps} steps "
-        f"({sum(history.seconds):.0f} s):"
-    )
+    steps = sum(history.steps for history in histories)
+    seconds = sum(sum(history.seconds) for history in histories)
+    print(f"{len(samples)} {options.split} {task.noun} after {steps} steps ({seconds:.0f} s):")
     for name in [*task.headline, *(n for n in scores if n not in task.headline)]:
         print(f"  {name:16} {scores[name]:.3f}")
     return 0

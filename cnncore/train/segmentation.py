@@ -5,16 +5,19 @@ Letters: ``N C H W`` images, ``K`` classes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 
 from cnncore import models, ops
+from cnncore.autograd import Tensor, beside
 from cnncore.data import Sample
-from cnncore.models.segmentation import Segmenter
+from cnncore.models.backbones import ResNetSettings
+from cnncore.models.segmentation import Criterion, Segmenter, SlidingWindow
 from cnncore.nn import init
 from cnncore.train.loop import LossTerms, Recipe, Rng
 from cnncore.train.tasks import Task, Tasks, standardised
@@ -28,18 +31,24 @@ class System:
     """One network to train: a row of ``SYSTEMS``.
 
     ``scale``: the network sees images reduced by this factor (means of that many pixels each way),
-    and its answer is enlarged again.
+    and its answer is enlarged again.  ``after``: the row whose trained network this one continues.
+    ``criterion``: instead of the weighted cross-entropy.  ``auxiliary``: what the loss of an
+    auxiliary head counts (deep supervision), where the network has some.
     """
 
     network: str  # in models.MODELS
     settings: Mapping[str, Any]
     recipe: Recipe
     scale: int = 1
+    after: str | None = None
+    criterion: Criterion | None = None
+    auxiliary: float = 0.5
 
     def model(self) -> Segmenter:
         """The network with fresh weights."""
         made = models.create(self.network, num_classes=CLASSES, **self.settings)
         assert isinstance(made, Segmenter)
+        made.auxiliary_weight = self.auxiliary
         return made
 
 
@@ -64,41 +73,178 @@ def map_scores(predictions: Sequence[Any], samples: Sequence[Sample]) -> dict[st
     return scores | {f"IoU {k - 1}": float(per_class[k]) for k in range(1, CLASSES)}
 
 
-def segmentation_task(name: str, system: System, recipe: Recipe) -> Task:
+def reduced(samples: Sequence[Sample], scale: int) -> Tensor:
+    """Images ``(N, 3, H / scale, W / scale)``, each channel of each with mean 0 and deviation 1.
+
+    That takes away the colour of a scene's background.
+    """
+    x = standardised(samples)
+    return ops.avg_pool2d(x, scale) if scale > 1 else x
+
+
+def segmentation_task(
+    name: str,
+    system: System,
+    recipe: Recipe,
+    loss: Callable[[Segmenter, Sequence[Sample], Rng, float], LossTerms] | None = None,
+) -> Task:
     """Train ``system`` on semantic maps, scored at full resolution.
 
-    Each image is brought to mean 0 and deviation 1 a channel, which takes away the colour of its
-    background.
+    ``loss(model, batch, rng, progress)`` instead of the model's own on whole images.
     """
+    before = None
+    if system.after is not None:
+        first = SYSTEMS[system.after]
+        share = recipe.steps / system.recipe.steps  # of its steps, where not all are wanted
+        steps = math.ceil(first.recipe.steps * share)
+        before = segmentation_task(
+            system.after, first, replace(first.recipe, steps=steps, seed=recipe.seed)
+        )
     init.seed(recipe.seed)
     model = system.model()
 
     def outputs(samples: Sequence[Sample]) -> Any:
-        x = standardised(samples)
-        if system.scale > 1:
-            x = ops.avg_pool2d(x, system.scale)
+        x = reduced(samples, system.scale)
+        if model.margin:  # mirrored pixels, so that the answer covers the image
+            x = ops.pad(x, (model.margin,) * 4, "reflect")
         return model(x.to(model.device))
 
-    def loss(batch: Sequence[Sample], rng: Rng, progress: float) -> LossTerms:
-        return model.loss(outputs(batch), batch, class_weights=annealed_weights(progress))
+    def own_loss(batch: Sequence[Sample], rng: Rng, progress: float) -> LossTerms:
+        if loss is not None:
+            return loss(model, batch, rng, progress)
+        weights = annealed_weights(progress)
+        return model.loss(outputs(batch), batch, class_weights=weights, criterion=system.criterion)
 
     def predict(samples: Sequence[Sample]) -> list[Any]:
         labels: list[Any] = model.decode(outputs(samples), samples[0].semantic.shape)
         return labels
 
-    return Task(name, model, recipe, loss, predict, map_scores, ("mean IoU",))
+    headline = ("mean IoU",)
+    return Task(name, model, recipe, own_loss, predict, map_scores, headline, before=before)
 
+
+def patch_loss(model: Segmenter, batch: Sequence[Sample], rng: Rng, progress: float) -> LossTerms:
+    """Cross-entropy of a ``SlidingWindow`` on 16 patches of each image, half of them on digits.
+
+    Drawing half of the patches from background, which covers 95 % of the pixels, changes how often
+    a class comes; the weights grow to those that undo it, as ``annealed_weights`` do.
+    """
+    assert isinstance(model, SlidingWindow)
+    places, labels, scale = [], [], 2
+    for n, sample in enumerate(batch):
+        ink = np.argwhere(sample.semantic > 0)
+        ground = np.argwhere(sample.semantic == 0)
+        for among in (ink if len(ink) else ground, ground):
+            chosen = among[rng.integers(len(among), size=8)]
+            places += [(n, i // scale, j // scale) for i, j in chosen.tolist()]
+            labels += sample.semantic[tuple(chosen.T)].tolist()
+    x = reduced(batch, scale).to(model.device)
+    logits = model.classifier(model.patches(x, places))
+    weights = np.ones(CLASSES, np.float32)
+    weights[0] = 1 + 18 * max(0.0, (progress - 0.6) / 0.4) ** 2
+    return {
+        "cross_entropy": ops.cross_entropy(
+            logits, beside(logits, np.array(labels)), beside(logits, weights)
+        )
+    }
+
+
+# A residual network of 10 layers; group norm learns from few images a step.
+BODY = ResNetSettings(16, 3, (16, 32, 64, 64), (1, 1, 1, 1), "basic", "group")
+# VGG's five blocks; stride 32 of 128 pixels leaves few places, so little padding and a small fc6.
+VGG = (8, 16, 32, 64, 64)
+FCN: dict[str, Any] = {
+    "widths": VGG, "dense": 64, "fc6": 3, "padding": 17, "batch_norm": True, "dropout": 0.1,
+}  # fmt: skip
 
 SYSTEMS: dict[str, System] = {
+    "sliding_window": System(
+        "sliding_window",
+        {},
+        Recipe(steps=2000, batch_size=4, learning_rate=0.003),
+        scale=2,
+    ),
+    "fcn32s": System("fcn32s", FCN, Recipe(steps=1200, batch_size=4, learning_rate=0.004)),
+    "fcn16s": System(
+        "fcn16s", FCN, Recipe(steps=400, batch_size=4, learning_rate=0.002), after="fcn32s"
+    ),
+    "fcn8s": System(
+        "fcn8s", FCN, Recipe(steps=400, batch_size=4, learning_rate=0.002), after="fcn16s"
+    ),
+    "fcn8s_at_once": System("fcn8s", FCN, Recipe(steps=2000, batch_size=4, learning_rate=0.004)),
+    "fcn_alexnet": System(
+        "fcn_alexnet",
+        {**FCN, "widths": (32, 64, 96, 96, 64), "fc6": 2, "padding": 20},
+        Recipe(steps=2000, batch_size=4, learning_rate=0.004),
+    ),
+    "fcn_resnet": System(
+        "fcn_resnet50",
+        {"body": BODY, "width": 64},
+        Recipe(steps=2000, batch_size=4, learning_rate=0.004),
+    ),
+    "deeplabv3": System(
+        "deeplabv3_resnet50",
+        {"body": BODY, "width": 64, "rates": (2, 4, 6)},
+        Recipe(steps=2000, batch_size=4, learning_rate=0.004),
+    ),
+    "deconvnet": System(
+        "deconvnet",
+        {"widths": VGG, "dense": 128, "fc6": 2},
+        Recipe(steps=2000, batch_size=4, learning_rate=0.004),
+        scale=2,
+    ),
+    "segnet": System(
+        "segnet",
+        {"widths": (16, 32, 64, 64, 64)},
+        Recipe(steps=2000, batch_size=4, learning_rate=0.004),
+        scale=2,
+    ),
+    "segnet_basic": System(
+        "segnet_basic",
+        {"width": 24},
+        Recipe(steps=2000, batch_size=4, learning_rate=0.004),
+        scale=2,
+    ),
     "unet": System(
         "unet",
         {"base": 16, "depth": 4, "norm": "group"},
         Recipe(steps=5000, batch_size=4, learning_rate=0.004),
         scale=2,
     ),
+    "unet_valid": System(  # the paper's form: nothing is padded but the image, by mirroring
+        "unet",
+        {"base": 16, "depth": 2, "norm": "group", "padding": 0},
+        Recipe(steps=2000, batch_size=4, learning_rate=0.004),
+        scale=2,
+    ),
+    "ternausnet11": System(
+        "ternausnet11",
+        {"filters": 8, "widths": (16, 32, 64, 64, 64)},
+        Recipe(steps=2000, batch_size=4, learning_rate=0.002),
+        scale=2,
+    ),
+    "ternausnet16": System(
+        "ternausnet16",
+        {"filters": 4, "widths": (16, 32, 64, 64, 64)},
+        Recipe(steps=2000, batch_size=4, learning_rate=0.002),
+        scale=2,
+    ),
+    "fpn": System(
+        "fpn_resnet50",
+        {"body": BODY, "out_channels": 32, "width": 32},
+        Recipe(steps=2000, batch_size=4, learning_rate=0.004),
+    ),
+    "unet_fpn": System(
+        "unet_fpn",
+        {"base": 16, "depth": 3, "norm": "group", "out_channels": 32, "width": 32},
+        Recipe(steps=2000, batch_size=4, learning_rate=0.004),
+        scale=2,
+    ),
 }
 
+LOSSES = {"sliding_window": patch_loss}  # of the systems that do not learn from whole images
+
 SEGMENTATION: Tasks = {
-    name: (partial(segmentation_task, name, system), system.recipe)
+    name: (partial(segmentation_task, name, system, loss=LOSSES.get(name)), system.recipe)
     for name, system in SYSTEMS.items()
 }

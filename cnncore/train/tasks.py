@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from cnncore.autograd import Tensor, no_grad
 from cnncore.data import Dataset, Loader, Sample, Scenes
-from cnncore.train.loop import LossTerms, Recipe, Rng
+from cnncore.train.loop import History, LossTerms, Recipe, Rng, fit
 
 # Named tasks: what builds one from a recipe, and the recipe of a few minutes on two cores.
 Tasks = dict[str, tuple[Callable[[Recipe], "Task"], Recipe]]
@@ -51,6 +52,30 @@ class Task:
     held_out: Callable[[str, int], list[Any]] = held_out  # of a split, so many
     held_out_count: int = 300
     noun: str = "scenes"
+    before: Task | None = None  # trained first; the model continues from its model
+
+    def checkpoints(self, folder: Path) -> list[Path]:
+        """Where ``train`` keeps its state: this task's, then those of the tasks before."""
+        own = folder / "checkpoint.npz"
+        if self.before is None:
+            return [own]
+        return [own, *self.before.checkpoints(folder / self.before.name)]
+
+    def train(self, folder: Path | None = None, progress: bool = True) -> list[History]:
+        """``fit``, after the tasks that this one continues: the history of each, in order.
+
+        With a ``folder`` for checkpoints, nothing that is done is done again.
+        """
+        histories: list[History] = []
+        if self.before is not None:
+            place = None if folder is None else folder / self.before.name
+            histories = self.before.train(place, progress)
+            self.model.continue_from(self.before.model)
+            if histories[-1].steps < self.before.recipe.steps:
+                return histories  # interrupted
+        path = None if folder is None else self.checkpoints(folder)[0]
+        recipe = self.recipe
+        return [*histories, fit(self.model, self.loss, self.batches, recipe, path, progress)]
 
     def batches(self, step: int) -> Iterator[list[Any]]:
         """Training batches from a step on, prepared by a background thread."""

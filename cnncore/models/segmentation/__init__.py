@@ -13,13 +13,15 @@ from cnncore.models.segmentation.deconvnet import DeconvNet
 from cnncore.models.segmentation.dilated import DilatedSegmenter
 from cnncore.models.segmentation.fcn import FCN, FCNAlexNet
 from cnncore.models.segmentation.pyramid import FpnSegmenter, UNetFpn
-from cnncore.models.segmentation.segmenter import Segmenter
+from cnncore.models.segmentation.segmenter import Criterion, Segmenter
 from cnncore.models.segmentation.segnet import SegNet, SegNetBasic
+from cnncore.models.segmentation.sliding_window import SlidingWindow
 from cnncore.models.segmentation.ternausnet import TernausNet
 from cnncore.models.segmentation.unet import UNet
 from cnncore.models.segmentation.upsampling import UPSAMPLINGS, Upsampling
 
 SEGMENTERS: dict[str, Callable[..., Segmenter]] = {
+    "sliding_window": SlidingWindow,
     **{f"fcn{s}s": partial(FCN, stride=s) for s in (8, 16, 32)},
     "fcn_alexnet": FCNAlexNet,
     **{
@@ -41,6 +43,7 @@ __all__ = [
     "FCN",
     "SEGMENTERS",
     "UPSAMPLINGS",
+    "Criterion",
     "DeconvNet",
     "DilatedSegmenter",
     "FCNAlexNet",
@@ -48,6 +51,7 @@ __all__ = [
     "SegNet",
     "SegNetBasic",
     "Segmenter",
+    "SlidingWindow",
     "TernausNet",
     "UNet",
     "UNetFpn",

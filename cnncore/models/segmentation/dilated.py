@@ -44,9 +44,9 @@ def _conv(channels: int, out: int, kernel: int, dilation: int = 1) -> list[Modul
     return [conv, BatchNorm2d(out), ReLU()]
 
 
-def fcn_head(channels: int, num_classes: int) -> Sequential:
-    """3×3 to a quarter of the channels, dropout, 1×1 to classes."""
-    inner = channels // 4
+def fcn_head(channels: int, num_classes: int, width: int | None = None) -> Sequential:
+    """3×3 to ``width`` (a quarter of the channels if None), dropout, 1×1 to classes."""
+    inner = channels // 4 if width is None else width
     return Sequential(*_conv(channels, inner, 3), Dropout(0.1), Conv2d(inner, num_classes, 1))
 
 
@@ -80,18 +80,23 @@ class AtrousPyramid(Module):
         return y
 
 
-def deeplab_head(channels: int, num_classes: int, width: int = 256) -> Sequential:
-    """The pyramid, 3×3, 1×1 to classes."""
-    return Sequential(
-        AtrousPyramid(channels, width), *_conv(width, width, 3), Conv2d(width, num_classes, 1)
-    )
+def deeplab_head(
+    channels: int, num_classes: int, width: int | None = None, rates: Sequence[int] = RATES
+) -> Sequential:
+    """The pyramid of ``width`` (256 if None), 3×3, 1×1 to classes."""
+    inner = 256 if width is None else width
+    pyramid = AtrousPyramid(channels, inner, rates)
+    return Sequential(pyramid, *_conv(inner, inner, 3), Conv2d(inner, num_classes, 1))
 
 
-HEADS = {"fcn": fcn_head, "deeplabv3": deeplab_head}
+HEADS = ("fcn", "deeplabv3")
 
 
 class DilatedSegmenter(Segmenter):
-    """A dilated residual network (``depth`` or ``body``), a ``head``, an auxiliary head or none."""
+    """A dilated residual network (``depth`` or ``body``), a ``head``, an auxiliary head or none.
+
+    ``width``: channels inside the head; ``rates``: dilations of DeepLab's.
+    """
 
     def __init__(
         self,
@@ -100,13 +105,19 @@ class DilatedSegmenter(Segmenter):
         depth: int = 50,
         auxiliary: bool = True,
         body: ResNetSettings | None = None,
+        width: int | None = None,
+        rates: Sequence[int] = RATES,
     ) -> None:
         if head not in HEADS:
-            raise ArgumentError("head", f"one of {sorted(HEADS)}", repr(head))
+            raise ArgumentError("head", f"one of {HEADS}", repr(head))
         settings = DEPTHS[depth] if body is None else body
         self.num_classes = num_classes
         self.backbone = ResNetBody(settings.dilated(8))
-        self.classifier = HEADS[head](settings.channels[3], num_classes)
+        channels = settings.channels[3]
+        if head == "fcn":
+            self.classifier = fcn_head(channels, num_classes, width)
+        else:
+            self.classifier = deeplab_head(channels, num_classes, width, rates)
         self.aux_classifier = fcn_head(settings.channels[2], num_classes) if auxiliary else None
 
     def forward(self, x: Any) -> dict[str, Tensor]:

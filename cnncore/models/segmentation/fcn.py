@@ -13,8 +13,9 @@ Letters: ``N C H W`` images, ``K`` classes.
 Source: Long, Shelhamer & Darrell, "Fully convolutional networks for semantic segmentation", 2015,
 section 4 and figure 3; layer names, padding and crops as in the authors' released networks.
 State-dict keys are those of the most used PyTorch implementation (torchfcn).
-Differences: ``batch_norm``, ``widths``, ``dense`` and ``padding`` exist to train small ones from
-nothing; the released ones have none of it.  With batch norm, convolutions lose their bias.
+Differences: ``batch_norm``, ``widths``, ``dense``, ``fc6``, ``padding`` and ``dropout`` exist to
+train small ones from nothing; the released ones have none of it.  With batch norm, convolutions
+lose their bias.
 """
 
 from __future__ import annotations
@@ -101,6 +102,7 @@ class FCN(Segmenter):
         fc6: int = 7,
         padding: int = 100,
         batch_norm: bool = False,
+        dropout: float = 0.5,
     ) -> None:
         if stride not in (8, 16, 32):
             raise ArgumentError("stride", "8, 16 or 32", stride)
@@ -120,7 +122,7 @@ class FCN(Segmenter):
         self.blocks, self.batch_norm = DEPTHS[16], batch_norm
         self.fc6 = Conv2d(channels, dense, fc6)
         self.fc7 = Conv2d(dense, dense, 1)
-        self.drop = Dropout(0.5)
+        self.drop = Dropout(dropout)
         place = place.window(fc6, 1, 0)
         initialise_for_relu(self)
         self.score_fr = zero_score(dense, num_classes)
@@ -187,36 +189,60 @@ class FCN(Segmenter):
 
 
 class FCNAlexNet(Segmenter):
-    """FCN-32s on AlexNet (CaffeNet's order: pooling before normalisation)."""
+    """FCN-32s on AlexNet (CaffeNet's order: pooling before normalisation).
 
-    def __init__(self, num_classes: int = 21, learned: bool = False) -> None:
-        self.num_classes = num_classes
-        self.conv1 = Conv2d(3, 96, 11, 4, 100)
-        self.conv2 = Conv2d(96, 256, 5, padding=2, groups=2)
-        self.conv3 = Conv2d(256, 384, 3, padding=1)
-        self.conv4 = Conv2d(384, 384, 3, padding=1, groups=2)
-        self.conv5 = Conv2d(384, 256, 3, padding=1, groups=2)
-        self.fc6 = Conv2d(256, 4096, 6)
-        self.fc7 = Conv2d(4096, 4096, 1)
-        self.drop = Dropout(0.5)
+    ``widths`` are those of the five convolutions; the other arguments are ``FCN``'s.  Batch norm
+    takes the place of the local response norm.
+    """
+
+    def __init__(
+        self,
+        num_classes: int = 21,
+        learned: bool = False,
+        widths: Sequence[int] = (96, 256, 384, 384, 256),
+        dense: int = 4096,
+        fc6: int = 6,
+        padding: int = 100,
+        batch_norm: bool = False,
+        dropout: float = 0.5,
+    ) -> None:
+        self.num_classes, self.batch_norm = num_classes, batch_norm
+        one, two, three, four, five = widths
+        self.conv1 = Conv2d(3, one, 11, 4, padding)
+        self.conv2 = Conv2d(one, two, 5, padding=2, groups=2)
+        self.conv3 = Conv2d(two, three, 3, padding=1)
+        self.conv4 = Conv2d(three, four, 3, padding=1, groups=2)
+        self.conv5 = Conv2d(four, five, 3, padding=1, groups=2)
+        if batch_norm:
+            for number, width in enumerate(widths, 1):
+                setattr(self, f"bn{number}", BatchNorm2d(width))
+        self.fc6 = Conv2d(five, dense, fc6)
+        self.fc7 = Conv2d(dense, dense, 1)
+        self.drop = Dropout(dropout)
         initialise_for_relu(self)
-        self.score_fr = zero_score(4096, num_classes)
+        self.score_fr = zero_score(dense, num_classes)
         self.upscore = ConvTranspose2d(num_classes, num_classes, 63, 32, bias=False)
         init.bilinear_(self.upscore.weight)
         self.upscore.weight.requires_grad = learned
-        place = Place().window(11, 4, 100)
-        for kernel, stride, pad in ((3, 2, 0), (5, 1, 2), (3, 2, 0), (3, 2, 0), (6, 1, 0)):
+        place = Place().window(11, 4, padding)
+        for kernel, stride, pad in ((3, 2, 0), (5, 1, 2), (3, 2, 0), (3, 2, 0), (fc6, 1, 0)):
             place = place.window(kernel, stride, pad)
         self.crop = place.enlarged(63, 32).offset_of(Place())
+
+    def _layer(self, number: int, x: Any) -> Tensor:
+        """Convolution, batch norm where there is one, ReLU."""
+        x = getattr(self, f"conv{number}")(x)
+        return ops.relu(getattr(self, f"bn{number}")(x) if self.batch_norm else x)
 
     def forward(self, x: Any) -> Tensor:
         """``(N, 3, H, W) -> (N, K, H, W)``"""
         size = x.shape[2:]
-        for layer in (self.conv1, self.conv2):
-            x = ops.max_pool2d(ops.relu(layer(x)), 3, 2, ceil_mode=True)
-            x = ops.local_response_norm(x, 5, 1e-4, 0.75, 1.0)
-        x = ops.relu(self.conv4(ops.relu(self.conv3(x))))
-        x = ops.max_pool2d(ops.relu(self.conv5(x)), 3, 2, ceil_mode=True)
+        for number in (1, 2):
+            x = ops.max_pool2d(self._layer(number, x), 3, 2, ceil_mode=True)
+            if not self.batch_norm:
+                x = ops.local_response_norm(x, 5, 1e-4, 0.75, 1.0)
+        x = self._layer(5, self._layer(4, self._layer(3, x)))
+        x = ops.max_pool2d(x, 3, 2, ceil_mode=True)
         x = self.drop(ops.relu(self.fc6(x)))
         x = self.score_fr(self.drop(ops.relu(self.fc7(x))))
         return cropped(self.upscore(x), self.crop, self.crop, size)

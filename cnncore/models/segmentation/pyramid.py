@@ -92,8 +92,9 @@ class PyramidHead(Module):
 
 
 class FpnSegmenter(Segmenter):
-    """A backbone, a pyramid on its levels, the head above; ResNet-50 if no ``backbone`` is given.
+    """A backbone, a pyramid on its levels, the head above.
 
+    The backbone: a residual network of settings ``body`` (those of ResNet-50), or ``backbone``:
     ``backbone(images)`` gives levels of ``channels``, finest first, each half the size of the one
     before; the finest is usually a quarter of the image.
     """
@@ -107,13 +108,14 @@ class FpnSegmenter(Segmenter):
         width: int = 128,
         merge: str = "sum",
         norm: str = "group",
+        body: ResNetSettings | None = None,
     ) -> None:
         if (backbone is None) != (channels is None):
             raise ArgumentError("channels", "the backbone's, given together with it", channels)
-        settings = ResNetSettings()
+        body = ResNetSettings() if body is None else body
         self.num_classes = num_classes
-        self.backbone = ResNetBody(settings) if backbone is None else backbone
-        levels = list(settings.channels if channels is None else channels)
+        self.backbone = ResNetBody(body) if backbone is None else backbone
+        levels = list(body.channels if channels is None else channels)
         self.fpn = FeaturePyramid(levels, out_channels)
         self.head = PyramidHead(out_channels, len(levels), num_classes, width, merge, norm)
 

@@ -30,6 +30,11 @@ class Segmenter(Module):
     # What an auxiliary head's loss counts: torchvision's reference training, section "losses".
     auxiliary_weight: float = 0.5
 
+    @property
+    def margin(self) -> int:
+        """Pixels that the logits lack on every side of the images."""
+        return 0
+
     def loss(
         self,
         outputs: Outputs,

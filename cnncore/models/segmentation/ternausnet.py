@@ -14,12 +14,13 @@ keys are those of the authors' package (ternausnet).  Its files list the encoder
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cnncore import ops
 from cnncore.autograd import Tensor
 from cnncore.errors import ArgumentError, ShapeError
+from cnncore.models.classification.blocks import initialise_for_relu
 from cnncore.models.classification.vgg import WIDTHS, vgg_features
 from cnncore.models.segmentation.segmenter import Segmenter
 from cnncore.nn import (
@@ -66,7 +67,10 @@ class Block(Module):
 
 
 class TernausNet(Segmenter):
-    """On VGG-11 or VGG-16 (``depth``); ``kernel``: how ``Block`` enlarges, 3 and 0 by default."""
+    """On VGG-11 or VGG-16 (``depth``); ``kernel``: how ``Block`` enlarges, 3 and 0 by default.
+
+    ``widths``: of the encoder's five blocks, to train small ones.
+    """
 
     def __init__(
         self,
@@ -74,13 +78,14 @@ class TernausNet(Segmenter):
         depth: int = 11,
         filters: int = 32,
         kernel: int | None = None,
+        widths: Sequence[int] = WIDTHS,
     ) -> None:
         if depth not in (11, 16):
             raise ArgumentError("depth", "11 or 16", depth)
         if kernel not in (None, 0, 3, 4):
             raise ArgumentError("kernel", "0 (bilinear), 3 or 4", kernel)
         self.num_classes, self.depth, f = num_classes, depth, filters
-        self.encoder = vgg_features(depth)
+        self.encoder = vgg_features(depth, widths=widths)
         for number, block in enumerate(_blocks(self.encoder), 1):
             if depth == 16:
                 setattr(self, f"conv{number}", Sequential(*block))
@@ -91,13 +96,14 @@ class TernausNet(Segmenter):
                     setattr(self, f"conv{number}", second[0])
         up = {11: 3, 16: 0}[depth] if kernel is None else kernel
         wide = 4 * f if depth == 11 else 8 * f
-        self.center = Block(WIDTHS[4], 16 * f, 8 * f, up)
-        self.dec5 = Block(WIDTHS[4] + 8 * f, 16 * f, 8 * f, up)
-        self.dec4 = Block(WIDTHS[3] + 8 * f, 16 * f, wide, up)
-        self.dec3 = Block(WIDTHS[2] + wide, 8 * f, 2 * f, up)
-        self.dec2 = Block(WIDTHS[1] + 2 * f, 4 * f, f, up)
-        self.dec1 = ConvRelu(WIDTHS[0] + f, f)
+        self.center = Block(widths[4], 16 * f, 8 * f, up)
+        self.dec5 = Block(widths[4] + 8 * f, 16 * f, 8 * f, up)
+        self.dec4 = Block(widths[3] + 8 * f, 16 * f, wide, up)
+        self.dec3 = Block(widths[2] + wide, 8 * f, 2 * f, up)
+        self.dec2 = Block(widths[1] + 2 * f, 4 * f, f, up)
+        self.dec1 = ConvRelu(widths[0] + f, f)
         self.final = Conv2d(f, num_classes, 1)
+        initialise_for_relu(self)
 
     def _stage(self, number: int, x: Any) -> Tensor:
         if self.depth == 16:

@@ -15,6 +15,7 @@ from cnncore.nn import init
 TINY = (4, 4, 8, 8, 8)
 RESNET = ResNetSettings(8, 3, (8, 8, 16, 16), (1, 1, 1, 1), "basic")
 SMALL = {
+    "sliding_window": {"widths": (4, 4, 8, 8), "dense": 16},
     "fcn32s": {"widths": TINY, "dense": 16, "fc6": 3, "padding": 17, "batch_norm": True},
     "fcn16s": {"widths": TINY, "dense": 16, "fc6": 3, "padding": 17, "batch_norm": True},
     "fcn8s": {"widths": TINY, "dense": 16, "fc6": 3, "padding": 17, "at_once": True},
