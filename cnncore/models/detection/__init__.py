@@ -18,6 +18,12 @@ from cnncore.models.detection.faster_rcnn import (
     RcnnSettings,
     fasterrcnn_resnet50_fpn,
 )
+from cnncore.models.detection.faster_rcnn_c4 import (
+    C4Settings,
+    FasterRcnnC4,
+    alternating_steps,
+    fasterrcnn_vgg16,
+)
 from cnncore.models.detection.keypoint_head import KeypointSettings
 from cnncore.models.detection.keypoint_rcnn import keypointrcnn_resnet50_fpn
 from cnncore.models.detection.localization import (
@@ -68,6 +74,7 @@ DETECTORS: dict[str, Callable[..., Module]] = {
     "fastrcnn_vgg16": fastrcnn_vgg16,
     "fasterrcnn_resnet50_fpn": fasterrcnn_resnet50_fpn,
     "fasterrcnn_small": fasterrcnn_small,
+    "fasterrcnn_vgg16": fasterrcnn_vgg16,
     "keypointrcnn_resnet50_fpn": keypointrcnn_resnet50_fpn,
     "maskrcnn_resnet50_fpn": maskrcnn_resnet50_fpn,
     "maskrcnn_small": maskrcnn_small,
@@ -90,6 +97,7 @@ __all__ = [
     "DETECTORS",
     "SMALL",
     "Batch",
+    "C4Settings",
     "CenterFace",
     "CropSettings",
     "DenseOutputs",
@@ -98,6 +106,7 @@ __all__ = [
     "FastRcnn",
     "FastRcnnSettings",
     "FasterRcnn",
+    "FasterRcnnC4",
     "KeypointSettings",
     "Localizer",
     "LocalizerSettings",
@@ -128,10 +137,12 @@ __all__ = [
     "Yolo",
     "YoloOutputs",
     "YoloSettings",
+    "alternating_steps",
     "detector_to_proto",
     "export_detector",
     "fasterrcnn_resnet50_fpn",
     "fasterrcnn_small",
+    "fasterrcnn_vgg16",
     "fastrcnn_vgg16",
     "keypointrcnn_resnet50_fpn",
     "localization_iou",

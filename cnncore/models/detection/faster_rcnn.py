@@ -31,6 +31,7 @@ from cnncore.models.detection.resize import Resize
 from cnncore.models.detection.roi_heads import RoiHeads, RoiSettings
 from cnncore.models.detection.rpn import RegionProposalNetwork, RpnOutputs, RpnSettings
 from cnncore.models.detection.truth import checked_truth
+from cnncore.nn import Module
 from cnncore.vision import DetectionSettings, Objects
 from cnncore.vision.boxes import Size
 
@@ -72,8 +73,9 @@ class FasterRcnn(Detector):
         self.num_classes = as_int("num_classes", num_classes, 1)
         self.settings, self.resize = settings, settings.resize
         channels = settings.fpn_channels
-        self.backbone = ResNetFpn(settings.body, channels, settings.fpn_norm, settings.extra_level)
-        freeze_stages(self.backbone.body, settings.frozen_stages)
+        pyramid = ResNetFpn(settings.body, channels, settings.fpn_norm, settings.extra_level)
+        freeze_stages(pyramid.body, settings.frozen_stages)
+        self.backbone: Module = pyramid
         self.rpn = RegionProposalNetwork(channels, settings.rpn)
         self.roi_heads = RoiHeads(channels, num_classes, settings.roi)
 
