@@ -34,6 +34,7 @@ LAYERS = {
     "explain": 7.1,
     "testing": 7.1,
     "train": 7.2,
+    "study": 7.22,
     "bench": 7.25,
     "evaluate": 7.26,
     "profile": 7.27,

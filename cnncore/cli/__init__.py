@@ -1,4 +1,4 @@
-"""The command line: ``cnncore demo | train | predict | bench | profile | info | …``."""
+"""The command line: ``cnncore demo | train | predict | study | bench | profile | info | …``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import cnncore
-from cnncore.cli import bench, gradcheck, predict, profile, train
+from cnncore.cli import bench, gradcheck, predict, profile, study, train
 from cnncore.errors import CnncoreError
 
 
@@ -48,6 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     gradcheck.add_parser(commands)
     bench.add_parser(commands)
     profile.add_parser(commands)
+    study.add_parser(commands)
 
     info = commands.add_parser("info", help="what runs on what, and why not on better")
     info.set_defaults(run=_info)
