@@ -7,6 +7,7 @@ from cnncore.explain.matrix import (
     convolution_matrix,
     draw_matrix_pair,
 )
+from cnncore.explain.overlap import overlap_count, unevenness
 from cnncore.explain.regions import FollowedRegion, draw_region, follow_region
 from cnncore.explain.why import Choice, why
 
@@ -22,6 +23,8 @@ __all__ = [
     "draw_matrix_pair",
     "draw_region",
     "follow_region",
+    "overlap_count",
     "record_cost",
+    "unevenness",
     "why",
 ]

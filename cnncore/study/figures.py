@@ -49,9 +49,10 @@ def draw_lines(
     results: Results,
     measure: str,
     lines: Mapping[str, Sequence[tuple[float, str]]],
+    colours: Sequence[str] = COLOURS,
 ) -> None:
     """Lines of ``(x, condition)`` points by label: the mean, a band from least to most."""
-    for colour, (label, points) in zip(COLOURS, lines.items(), strict=False):
+    for colour, (label, points) in zip(colours, lines.items(), strict=False):
         spreads = [(x, results.spread(condition, measure)) for x, condition in points]
         known = [(x, spread) for x, spread in spreads if spread is not None]
         xs = [x for x, _ in known]

@@ -118,18 +118,19 @@ def _identity(experiment: Experiment) -> dict[str, Any]:
 
 def _read(path: Path, experiment: Experiment) -> list[Run]:
     """The runs in a file; conditions that have no run yet may have come or gone."""
-    wanted = {"schema": SCHEMA, **_identity(experiment)}
+    wanted = {"schema": SCHEMA, **_identity(experiment), "measures": sorted(experiment.measures)}
     try:
         plain = json.loads(path.read_text(encoding="utf-8"))
-        found = {key: plain[key] for key in wanted}
+        found = {key: plain[key] for key in ("schema", *_identity(experiment))}
         runs = [Run(**run) for run in plain["runs"]]
         used = {run.condition for run in runs}
+        found["measures"] = sorted({name for run in runs for name in run.measures})
         for side in (wanted, found):
             side["conditions"] = {k: v for k, v in side["conditions"].items() if k in used}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         got = f"{path}: {type(error).__name__} {error}"
         raise ArgumentError("output", "results of this experiment", got, HINT) from error
-    if wanted != found:
+    if runs and wanted != found:
         expected = f"the settings that {path} was begun with"
         raise ArgumentError("settings", expected, "; ".join(_differing(wanted, found)), HINT)
     return runs

@@ -25,6 +25,7 @@ EVALUATION_BATCH = 25
 TRAINING: dict[str, Any] = {
     "size": 64,
     "digits": 3,
+    "digit_pixels": (21, 32),
     "train_scenes": 512,
     "test_scenes": 100,
     "split": "test",
@@ -54,10 +55,9 @@ def scenes(
 
 
 def look_of(settings: Settings) -> SceneSettings:
-    """Up to three digits, a third to a half of the picture high, on faint textures."""
-    size = int(settings["size"])
-    sides = (size // 3, size // 2)
-    return SceneSettings((size, size), objects=(1, 3), item_side=sides, texture=0.5)
+    """Up to three digits of ``digit_pixels`` (least, most) on faint textures."""
+    size, (least, most) = settings["size"], settings["digit_pixels"]
+    return SceneSettings((size, size), objects=(1, 3), item_side=(least, most), texture=0.5)
 
 
 def train(
@@ -129,9 +129,10 @@ def scores(predicted: Sequence[Any], samples: Sequence[Sample], classes: int) ->
 
 
 def train_and_score(model: Segmenter, settings: Settings, seed: int) -> dict[str, float]:
-    """``mean IoU``, ``boundary F1`` and ``parameters`` of the model trained with ``settings``."""
+    """``mean IoU``, ``boundary F1`` and learned ``parameters`` of the model trained so."""
     classes, look = settings["digits"], look_of(settings)
     train(model, scenes("train", settings["train_scenes"], seed, classes, look), settings, seed)
     unseen = scenes(settings["split"], settings["test_scenes"], 0, classes, look)
     found = scores(label_maps(model, unseen), unseen, classes + 1)
-    return {**found, "parameters": float(model.num_parameters())}
+    learned = sum(p.size for p in model.parameters() if p.requires_grad)
+    return {**found, "parameters": float(learned)}
