@@ -47,7 +47,8 @@ def _along(size: int, kernel: int, stride: int, padding: int) -> NDArray[np.int6
     if length < 1:
         raise ArgumentError("padding", "one that leaves some output", padding)
     offset = np.arange(length)[:, None] + padding - np.arange(size) * stride
-    return ((offset >= 0) & (offset < kernel)).sum(1)
+    count: NDArray[np.int64] = ((offset >= 0) & (offset < kernel)).sum(1)
+    return count
 
 
 def unevenness(values: Any, period: int) -> float:

@@ -78,11 +78,10 @@ def _run(settings: Settings, seed: int) -> Measures:
     found, tuning = (probabilities(model, part)[:, 1] for part in (unseen, other))
     truth = np.stack([sample.semantic for sample in unseen]) > 0
     chosen = best_threshold(tuning, np.stack([sample.semantic for sample in other]) > 0)
-    hits = float(np.count_nonzero((found > 0.5) & truth))
     return {
         "foreground IoU": overlap(found > 0.5, truth),
-        "precision": hits / max(1, np.count_nonzero(found > 0.5)),
-        "recall": hits / max(1, np.count_nonzero(truth)),
+        "precision": share_of(found > 0.5, truth),
+        "recall": share_of(truth, found > 0.5),
         "IoU, best threshold": overlap(found > chosen, truth),
         "foreground %": 100 * float(truth.mean()),
     }
@@ -90,7 +89,12 @@ def _run(settings: Settings, seed: int) -> Measures:
 
 def overlap(found: NDArray[np.bool_], truth: NDArray[np.bool_]) -> float:
     """Intersection over union of all pixels together; 0 of nothing."""
-    return np.count_nonzero(found & truth) / max(1, np.count_nonzero(found | truth))
+    return share_of(found | truth, found & truth)
+
+
+def share_of(these: NDArray[np.bool_], those: NDArray[np.bool_]) -> float:
+    """Which share of these pixels belongs to those; 0 of none."""
+    return int((these & those).sum()) / max(1, int(these.sum()))
 
 
 def best_threshold(found: NDArray[Any], truth: NDArray[np.bool_]) -> float:

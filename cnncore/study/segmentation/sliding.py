@@ -32,14 +32,21 @@ Array = NDArray[Any]
 def windows(image: Array, size: int = WINDOW, step: int = STEP) -> Array:
     """All windows of ``(C, H, W)``: ``(OH, OW, C, size, size)``, a view."""
     every = np.lib.stride_tricks.sliding_window_view(image, (size, size), axis=(1, 2))
-    return every[:, ::step, ::step].transpose(1, 2, 0, 3, 4)
+    found: Array = every[:, ::step, ::step].transpose(1, 2, 0, 3, 4)
+    return found
+
+
+def in_their_places(scores: Array, shape: Sequence[int]) -> Array:
+    """``(OH·OW, K)`` as ``(K, OH, OW)``."""
+    found: Array = scores.T.reshape(-1, *shape[:2])
+    return found
 
 
 def window_scores(classifier: Module, image: Array) -> Array:
     """The classifier run on every window: ``(K, OH, OW)``."""
     every = windows(image)
-    found: Array = classifier(Tensor(every.reshape(-1, *every.shape[2:]))).numpy()
-    return found.T.reshape(-1, *every.shape[:2])
+    scores = classifier(Tensor(every.reshape(-1, *every.shape[2:]))).numpy()
+    return in_their_places(scores, every.shape)
 
 
 def small_classifier(padding: int) -> Sequential:
@@ -172,8 +179,7 @@ def _scores_in_context(
     part = image[:, begin : margin + inside[0] + context, begin : margin + inside[1] + context]
     every = windows(part, WINDOW + 2 * context)
     scores = network(Tensor(every.reshape(-1, *every.shape[2:]))).numpy()
-    middle: Array = scores[:, :, context // STEP, context // STEP]
-    return middle.T.reshape(-1, *every.shape[:2])
+    return in_their_places(scores[:, :, context // STEP, context // STEP], every.shape)
 
 
 def _conclude_padding(results: Results) -> list[str]:
