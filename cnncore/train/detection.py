@@ -40,4 +40,4 @@ def detection_task(recipe: Recipe) -> Task:
     return Task("maskrcnn_small", model, recipe, loss, predict, score, ("box AP50", "mask AP50"))
 
 
-DETECTION: Tasks = {"maskrcnn_small": (detection_task, Recipe(steps=2000))}
+DETECTION: Tasks = {"maskrcnn_small": (detection_task, Recipe(steps=3000))}
