@@ -18,6 +18,7 @@ from cnncore.vision.boxes import (
     remove_small_boxes,
 )
 from cnncore.vision.coders import DeltaCoder
+from cnncore.vision.crops import warp_crops
 from cnncore.vision.default_boxes import DefaultBoxes
 from cnncore.vision.draw import (
     DrawSettings,
@@ -29,6 +30,12 @@ from cnncore.vision.draw import (
     to_picture,
 )
 from cnncore.vision.edge_boxes import EdgeBoxes
+from cnncore.vision.error_analysis import (
+    draw_errors,
+    error_counts,
+    error_gains,
+    image_errors,
+)
 from cnncore.vision.images import PHOTOGRAPHS, ImageError, find_images, photograph, read_image
 from cnncore.vision.keypoints import as_keypoints, keypoint_cells, place_keypoints
 from cnncore.vision.label_pictures import (
@@ -51,9 +58,12 @@ from cnncore.vision.masks import (
 from cnncore.vision.matchers import BACKGROUND, BETWEEN, BestMatcher, IouMatcher
 from cnncore.vision.metrics import (
     COCO_NAMES,
+    COCO_SIGMAS,
+    KEYPOINT_NAMES,
     NOTHING,
     Objects,
     coco_class_ap,
+    coco_keypoint_metrics,
     coco_metrics,
 )
 from cnncore.vision.nms import batched_nms, nms, top_k
@@ -88,11 +98,20 @@ from cnncore.vision.segmentation_metrics import (
 )
 from cnncore.vision.selective_search import SelectiveSearch, selective_search
 from cnncore.vision.tiles import predict_tiled
+from cnncore.vision.voc_metrics import (
+    PrecisionRecall,
+    draw_precision_recall,
+    precision_recall,
+    voc_class_ap,
+    voc_metrics,
+)
 
 __all__ = [
     "BACKGROUND",
     "BETWEEN",
     "COCO_NAMES",
+    "COCO_SIGMAS",
+    "KEYPOINT_NAMES",
     "NOTHING",
     "PHOTOGRAPHS",
     "AnchorSettings",
@@ -109,6 +128,7 @@ __all__ = [
     "IouMatcher",
     "LevelRule",
     "Objects",
+    "PrecisionRecall",
     "ProposalSettings",
     "Proposals",
     "RegionTree",
@@ -131,6 +151,7 @@ __all__ = [
     "class_iou",
     "clip_boxes",
     "coco_class_ap",
+    "coco_keypoint_metrics",
     "coco_metrics",
     "color_labels",
     "compare_labels",
@@ -138,12 +159,17 @@ __all__ = [
     "crop_masks",
     "decode_rle",
     "distinct_colors",
+    "draw_errors",
     "draw_objects",
+    "draw_precision_recall",
     "draw_proposal_recall",
     "encode_rle",
+    "error_counts",
+    "error_gains",
     "find_images",
     "frequency_weighted_iou",
     "generalized_box_iou",
+    "image_errors",
     "keypoint_cells",
     "label_colors",
     "legend",
@@ -161,6 +187,7 @@ __all__ = [
     "photograph",
     "pixel_accuracy",
     "place_keypoints",
+    "precision_recall",
     "predict_tiled",
     "proposal_recall",
     "read_image",
@@ -173,4 +200,7 @@ __all__ = [
     "titled",
     "to_picture",
     "top_k",
+    "voc_class_ap",
+    "voc_metrics",
+    "warp_crops",
 ]

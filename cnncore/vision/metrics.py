@@ -17,12 +17,23 @@ from numpy.typing import NDArray
 from cnncore.errors import ArgumentError, ShapeError, require
 from cnncore.geometry import as_int
 from cnncore.vision.boxes import BoolArray, FloatArray, IntArray, as_boxes, as_labels, as_vector
+from cnncore.vision.keypoints import as_keypoints
 from cnncore.vision.masks import as_masks, encode_rle
 
 NOTHING = -1.0
 COCO_NAMES = (
     *("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large"),
     *("AR_1", "AR_10", "AR_100", "AR_small", "AR_medium", "AR_large"),
+)
+KEYPOINT_NAMES = (
+    *("AP", "AP50", "AP75", "AP_medium", "AP_large"),
+    *("AR", "AR50", "AR75", "AR_medium", "AR_large"),
+)
+# How far annotators were apart on COCO's joints, in parts of an object's side: nose, eyes, ears,
+# shoulders, elbows, wrists, hips, knees, ankles.
+COCO_SIGMAS = (
+    *(0.026, 0.025, 0.025, 0.035, 0.035, 0.079, 0.079, 0.072, 0.072, 0.062, 0.062),
+    *(0.107, 0.107, 0.087, 0.087, 0.089, 0.089),
 )
 
 
@@ -86,16 +97,46 @@ def coco_class_ap(
     return result
 
 
-def _evaluate(predictions: Sequence[Objects], truth: Sequence[Objects], kind: str) -> Any:
+def coco_keypoint_metrics(
+    predictions: Sequence[Objects],
+    truth: Sequence[Objects],
+    sigmas: Sequence[float] = COCO_SIGMAS,
+) -> dict[str, float]:
+    """COCO's ten numbers for keypoints, by name (``KEYPOINT_NAMES``), each in ``0..1``.
+
+    Instead of IoU: the mean over labelled joints of ``exp(−d² / (2 s² (2 σ)²))``, ``d`` the
+    distance, ``s²`` the object's area (of its mask, if there is one, else of its box), ``sigmas``
+    one a joint.  Medium is from 32² to 96² pixels, large above; 20 detections an image count.
+    Objects without labelled joints count neither way.  Computed by ``pycocotools``.
+    Source: COCO's keypoint evaluation, and its evaluation code.
+    """
+    values = np.asarray(sigmas, np.float64)
+    if values.ndim != 1 or not len(values) or not (np.isfinite(values) & (values > 0)).all():
+        raise ArgumentError("sigmas", "a number > 0 for each joint", sigmas)
+    evaluation = _evaluate(predictions, truth, "keypoints", values)
+    if evaluation is None:
+        return dict.fromkeys(KEYPOINT_NAMES, NOTHING)
+    with contextlib.redirect_stdout(io.StringIO()):
+        evaluation.summarize()
+    return dict(zip(KEYPOINT_NAMES, map(float, evaluation.stats), strict=True))
+
+
+def _evaluate(
+    predictions: Sequence[Objects],
+    truth: Sequence[Objects],
+    kind: str,
+    sigmas: NDArray[np.float64] | None = None,
+) -> Any:
     """An accumulated COCOeval, or None where there is no true object at all."""
-    if kind not in ("boxes", "masks"):
+    if sigmas is None and kind not in ("boxes", "masks"):
         raise ArgumentError("kind", '"boxes" or "masks"', repr(kind))
     if len(predictions) != len(truth):
         raise ArgumentError("predictions", f"one an image, {len(truth)}", len(predictions))
     if kind == "masks":
         _check_sizes(predictions, truth)
-    true_records = _records(truth, "truth", kind, scored=False)
-    found_records = _records(predictions, "predictions", kind, scored=True)
+    joints = 0 if sigmas is None else len(sigmas)
+    true_records = _records(truth, "truth", kind, scored=False, joints=joints)
+    found_records = _records(predictions, "predictions", kind, scored=True, joints=joints)
     if not true_records:
         return None
     classes = sorted({record["category_id"] for record in true_records + found_records})
@@ -115,7 +156,10 @@ def _evaluate(predictions: Sequence[Objects], truth: Sequence[Objects], kind: st
             }
             database.createIndex()
             databases.append(database)
-        evaluation = cocoeval.COCOeval(*databases, {"boxes": "bbox", "masks": "segm"}[kind])
+        name = {"boxes": "bbox", "masks": "segm"}.get(kind, kind)
+        evaluation = cocoeval.COCOeval(*databases, name)
+        if sigmas is not None:
+            evaluation.params.kpt_oks_sigmas = sigmas
         evaluation.evaluate()
         evaluation.accumulate()
     return evaluation
@@ -133,7 +177,7 @@ def _check_sizes(predictions: Sequence[Objects], truth: Sequence[Objects]) -> No
 
 
 def _records(
-    images: Sequence[Objects], argument: str, kind: str, scored: bool
+    images: Sequence[Objects], argument: str, kind: str, scored: bool, joints: int = 0
 ) -> list[dict[str, Any]]:
     """COCO annotation dicts; class ids are shifted by one, since COCO counts ids from 1."""
     records: list[dict[str, Any]] = []
@@ -157,6 +201,14 @@ def _records(
                 raise ShapeError(f"{name}.masks", f"one a box, {len(boxes)}", len(masks))
             fields["segmentation"] = encode_rle(masks)
             areas = masks.sum((1, 2))
+        if joints:
+            if objects.keypoints is None:
+                raise ArgumentError(f"{name}.keypoints", f"keypoints (R, {joints}, 3)", None)
+            points = as_keypoints(objects.keypoints, len(boxes), joints, f"{name}.keypoints")
+            fields["keypoints"] = points.reshape(len(boxes), joints * 3).tolist()
+            fields["num_keypoints"] = (points[..., 2] > 0).sum(1).tolist()
+            if objects.masks is not None:
+                areas = as_masks(objects.masks, f"{name}.masks").sum((1, 2))
         fields["area"] = areas.tolist()
         if scored:
             if objects.scores is None:
