@@ -114,12 +114,12 @@ def _curve(pairs: Sequence[tuple[Objects, Objects]], label: int, iou: float) -> 
             scores.append(float(found.scores[mine[row]]))
             fates.append(fate)
     order = np.argsort(-np.array(scores), kind="stable")
-    fate = np.array(fates, np.int64)[order]
-    order, fate = order[fate >= 0], fate[fate >= 0]
-    right = fate.cumsum()
+    ordered = np.array(fates, np.int64)[order]
+    order, ordered = order[ordered >= 0], ordered[ordered >= 0]
+    right = ordered.cumsum()
     return PrecisionRecall(
         right / max(1, objects),
-        right / np.arange(1, len(fate) + 1),
+        right / np.arange(1, len(ordered) + 1),
         np.array(scores, np.float64)[order],
         objects,
     )
