@@ -1,19 +1,21 @@
 """Detectors that train on scenes in minutes.
 
-Letters: ``N C H W`` images.
+Letters: ``N C H W`` images, ``R`` proposals.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 from cnncore import models
-from cnncore.data import Sample
+from cnncore.data import Dataset, Sample, Scenes
 from cnncore.nn import init
 from cnncore.train.loop import LossTerms, Recipe, Rng
 from cnncore.train.tasks import Task, Tasks, images_of
-from cnncore.vision import Objects, coco_metrics
+from cnncore.vision import Objects, SelectiveSearch, coco_metrics
+from cnncore.vision.boxes import FloatArray
+from cnncore.vision.regions import MEASURES
 
 
 def detection_task(recipe: Recipe) -> Task:
@@ -40,4 +42,104 @@ def detection_task(recipe: Recipe) -> Task:
     return Task("maskrcnn_small", model, recipe, loss, predict, score, ("box AP50", "mask AP50"))
 
 
-DETECTION: Tasks = {"maskrcnn_small": (detection_task, Recipe(steps=3000))}
+def box_scores(predictions: Sequence[Any], samples: Sequence[Sample]) -> dict[str, float]:
+    """COCO's numbers for boxes."""
+    truth = [Objects(s.boxes, s.labels) for s in samples]
+    return {f"box {name}": value for name, value in coco_metrics(predictions, truth).items()}
+
+
+def box_task(name: str, draws: bool) -> Callable[[Recipe], Task]:
+    """A detector by name on scenes, boxes and classes of digits.
+
+    ``draws``: its loss draws a sample of regions.
+    """
+
+    def build(recipe: Recipe) -> Task:
+        init.seed(recipe.seed)
+        model = models.create(name, num_classes=10)
+
+        def loss(batch: Sequence[Sample], rng: Rng, progress: float) -> LossTerms:
+            outputs = model(images_of(batch).to(model.device))
+            terms: LossTerms = model.loss(outputs, batch, *([rng] if draws else []))
+            return terms
+
+        def predict(samples: Sequence[Sample]) -> list[Any]:
+            found: list[Any] = model.decode(model(images_of(samples).to(model.device)))
+            return found
+
+        return Task(name, model, recipe, loss, predict, box_scores, ("box AP50",))
+
+    return build
+
+
+# Two trees a scene instead of the eight of photographs: its objects are few and stand out.
+SEARCH = SelectiveSearch(
+    colors=("lab",), measures=(MEASURES,), scales=(30.0, 100.0), min_size=30, min_side=10.0
+)
+PROPOSED_SCENES = 800  # to train on; proposals take 0.1 s a scene, so they are kept
+
+
+class Proposed(NamedTuple):
+    """A scene and where selective search says that something is."""
+
+    sample: Sample
+    proposals: FloatArray  # (R, 4)
+
+
+class ProposedScenes:
+    """Samples with their proposals, which are computed once."""
+
+    def __init__(self, samples: Dataset[Sample]) -> None:
+        self.samples = samples
+        self.kept: dict[int, Proposed] = {}
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int, /) -> Proposed:
+        if index not in self.kept:
+            sample = self.samples[index]
+            self.kept[index] = Proposed(sample, SEARCH(sample.image).boxes)
+        return self.kept[index]
+
+
+def fast_rcnn_task(recipe: Recipe) -> Task:
+    """Fast R-CNN on proposals of selective search."""
+    init.seed(recipe.seed)
+    model = models.create("fastrcnn_small", num_classes=10)
+
+    def outputs(batch: Sequence[Proposed]) -> Any:
+        images = images_of([scene for scene, _ in batch]).to(model.device)
+        return model(images, [proposals for _, proposals in batch])
+
+    def loss(batch: Sequence[Proposed], rng: Rng, progress: float) -> LossTerms:
+        terms: LossTerms = model.loss(outputs(batch), [scene for scene, _ in batch], rng)
+        return terms
+
+    def predict(samples: Sequence[Proposed]) -> list[Any]:
+        found: list[Any] = model.decode(outputs(samples))
+        return found
+
+    def score(predictions: Sequence[Any], samples: Sequence[Proposed]) -> dict[str, float]:
+        return box_scores(predictions, [scene for scene, _ in samples])
+
+    def unseen(split: str, count: int) -> list[Proposed]:
+        scenes = ProposedScenes(Scenes(split, count, seed=0))
+        return [scenes[index] for index in range(count)]
+
+    return Task(
+        *("fastrcnn_small", model, recipe, loss, predict, score, ("box AP50",)),
+        training_set=lambda seed: ProposedScenes(Scenes("train", PROPOSED_SCENES, seed=seed)),
+        held_out=unseen,
+    )
+
+
+DETECTION: Tasks = {
+    "fasterrcnn_small": (box_task("fasterrcnn_small", draws=True), Recipe(steps=1500)),
+    "fastrcnn_small": (fast_rcnn_task, Recipe(steps=1500)),
+    "maskrcnn_small": (detection_task, Recipe(steps=3000)),
+    "retinanet_small": (box_task("retinanet_small", draws=False), Recipe(steps=1500)),
+    "rfcn_small": (box_task("rfcn_small", draws=True), Recipe(steps=1500)),
+    "ssd_small": (box_task("ssd_small", draws=False), Recipe(steps=1500)),
+    "yolo_small": (box_task("yolo_small", draws=False), Recipe(steps=1500)),
+}

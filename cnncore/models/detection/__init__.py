@@ -53,6 +53,7 @@ from cnncore.models.detection.rpn import RegionProposalNetwork, RpnOutputs, RpnS
 from cnncore.models.detection.sliding_window import SlidingWindow, WindowSettings
 from cnncore.models.detection.small import (
     fasterrcnn_small,
+    fastrcnn_small,
     retinanet_small,
     rfcn_small,
     ssd_small,
@@ -71,6 +72,7 @@ from cnncore.nn import Module
 
 # name -> constructor(num_classes, **changes of the settings)
 DETECTORS: dict[str, Callable[..., Module]] = {
+    "fastrcnn_small": fastrcnn_small,
     "fastrcnn_vgg16": fastrcnn_vgg16,
     "fasterrcnn_resnet50_fpn": fasterrcnn_resnet50_fpn,
     "fasterrcnn_small": fasterrcnn_small,
@@ -143,6 +145,7 @@ __all__ = [
     "fasterrcnn_resnet50_fpn",
     "fasterrcnn_small",
     "fasterrcnn_vgg16",
+    "fastrcnn_small",
     "fastrcnn_vgg16",
     "keypointrcnn_resnet50_fpn",
     "localization_iou",

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from cnncore.models.backbones import ResNetSettings
+from cnncore.models.detection.fast_rcnn import FastRcnn, FastRcnnSettings
 from cnncore.models.detection.faster_rcnn import FasterRcnn, RcnnSettings
 from cnncore.models.detection.mask_rcnn import SMALL
 from cnncore.models.detection.retinanet import RetinaNet, RetinaNetSettings
@@ -141,3 +142,30 @@ def retinanet_small(num_classes: int, **changes: Any) -> RetinaNet:
 def yolo_small(num_classes: int, **changes: Any) -> Yolo:
     """YOLO v1 with 8×8 cells for 128×128 pixels; ``changes`` replace fields of ``SMALL_YOLO``."""
     return Yolo(num_classes, replace(SMALL_YOLO, **changes))
+
+
+# On proposals of selective search; the last two stages of the body are next to nothing.
+SMALL_FAST = FastRcnnSettings(
+    body=replace(BODY, widths=(32, 64, 8, 8), depths=(1, 2, 1, 1)),
+    level=3,
+    roi=replace(
+        FastRcnnSettings().roi,
+        pooling="align",
+        aligned=True,
+        levels=LevelRule(lowest=3, highest=3),
+        box_size=7,
+        box_channels=128,
+        dropout=0.0,
+        sampler=BalancedSampler(32, 10 / 32),
+        detections=DetectionSettings(max_detections=20),
+    ),
+    resize=None,
+)
+
+
+def fastrcnn_small(num_classes: int, **changes: Any) -> FastRcnn:
+    """Fast R-CNN on a map of stride 8; ``changes`` replace fields of ``SMALL_FAST``.
+
+    RoI Align instead of pooling: objects of 20 to 40 pixels are three to five cells.
+    """
+    return FastRcnn(num_classes, replace(SMALL_FAST, **changes))
