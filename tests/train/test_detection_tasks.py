@@ -1,4 +1,4 @@
-"""Every small detector on scenes: a step of it, its detections, its proposals; scores are elsewhere."""
+"""Every small detector on scenes: a step of it, its detections, its proposals."""
 
 from __future__ import annotations
 
