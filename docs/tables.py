@@ -16,7 +16,7 @@ from cnncore import io, models
 from cnncore.explain import cost
 from cnncore.kernels import cuda, dispatch
 from cnncore.models.classification import VARIANTS
-from cnncore.nn import Module
+from cnncore.nn import Module, Sequential
 from cnncore.onnx.registry import NEWEST, OPERATORS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -48,7 +48,15 @@ OTHERS = {
     "ssd512_vgg16": ((3, 512, 512), COCO, "", SHAPES),
     "yolo_v1": ((3, 448, 448), {"num_classes": 20}, "", SHAPES),
     "yolo_v1_tiny": ((3, 448, 448), {"num_classes": 20}, "", SHAPES),
+    "rcnn_alexnet": ((3, 227, 227), {"num_classes": 20}, "", SHAPES),
+    "sppnet_zf5": ((3, 688, 917), {"num_classes": 20}, "", SHAPES),
+    "fastrcnn_vgg16": ((3, 600, 1000), {"num_classes": 20}, "", SHAPES),
+    "fasterrcnn_vgg16": ((3, 600, 1000), {"num_classes": 20}, "", SHAPES),
     "maskrcnn_small": ((3, 128, 128), {"num_classes": 10}, "", RUNTIME),
+    **{
+        f"{name}_small": ((3, 128, 128), {"num_classes": 10}, "", "")
+        for name in ("fasterrcnn", "fastrcnn", "retinanet", "rfcn", "ssd", "yolo")
+    },
     "sliding_window": ((3, 64, 64), {"num_classes": 11}, "", RUNTIME),
     "unet": ((3, 128, 128), {"num_classes": 11}, "milesial Pytorch-UNet", SHAPES + RUNTIME),
     **{f"fcn{s}s": ((3, 500, 500), VOC, "torchfcn", SHAPES + RUNTIME) for s in (8, 16, 32)},
@@ -67,6 +75,13 @@ OTHERS = {
     },
     "fpn_resnet50": ((3, 512, 512), VOC, "", RUNTIME),
     "unet_fpn": ((3, 256, 256), VOC, "", RUNTIME),
+}
+# Networks that ask for proposals, too: what runs once an image (R-CNN: once a proposal).
+ONCE = {
+    "rcnn_alexnet": lambda model: Sequential(model.features, model.hidden, model.predictor),
+    "sppnet_zf5": lambda model: model.features,
+    "fastrcnn_vgg16": lambda model: model.backbone,
+    "fastrcnn_small": lambda model: model.backbone,
 }
 # Read from a file of its own, which may not be installed; tests/test_tables.py counts it if it is.
 CENTERFACE = (1_819_999, 1_851_532_800)
@@ -105,7 +120,8 @@ def _row(name: str, shape, parameters: int, adds: float, weights: str, marks: st
 
 
 def _counted(name: str, model: Module, shape, weights: str, marks: str) -> str:
-    adds = cost(model, shape, backward=False).total("multiply_adds")
+    once = ONCE.get(name.strip("`"), lambda whole: whole)(model)
+    adds = cost(once, shape, backward=False).total("multiply_adds")
     return _row(name, shape, model.num_parameters(), adds, weights, marks)
 
 

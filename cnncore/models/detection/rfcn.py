@@ -77,6 +77,7 @@ class RfcnSettings(RcnnSettings):
     resize: Resize | None = Resize(min_size=600, max_size=1000, divisor=STRIDE)
     channels: int = 1024  # between the body and the maps
     bins: int = 7  # k
+    aligned_bins: bool = False  # bins of fractions of a cell, sampled, instead of whole cells
     hardest: int = 128  # regions an image in the loss
 
     @property
@@ -91,6 +92,7 @@ class PositionHeads(RoiHeads):
     def __init__(self, in_channels: int, num_classes: int, settings: RfcnSettings) -> None:
         self.settings = settings.roi
         self.bins, self.hardest, self.stride = settings.bins, settings.hardest, settings.stride
+        self.aligned_bins = settings.aligned_bins
         # A region's pair of boxes, background's and objects', as one box a class.
         self.pair = np.minimum(np.arange(1 + num_classes), 1)
         squares = settings.bins**2
@@ -110,10 +112,14 @@ class PositionHeads(RoiHeads):
         """Class logits ``(R, 1 + K)`` and deltas ``(R, 1 + K, 4)``: the mean of the bins' votes."""
         image = regions.image[:, None].astype(regions.boxes.dtype)
         rois = np.concatenate([image, regions.boxes], 1)
-        logits, pair = (
-            ops.mean(ops.ps_roi_pool(maps, rois, self.bins, 1 / self.stride), (2, 3))
-            for maps in features
-        )
+        scale = 1 / self.stride
+
+        def votes(maps: Tensor) -> Tensor:
+            if self.aligned_bins:
+                return ops.ps_roi_align(maps, rois, self.bins, scale, 2)
+            return ops.ps_roi_pool(maps, rois, self.bins, scale)
+
+        logits, pair = (ops.mean(votes(maps), (2, 3)) for maps in features)
         deltas: Tensor = pair.reshape((len(regions), 2, 4))[:, self.pair]
         return logits, deltas
 

@@ -71,6 +71,7 @@ SMALL_RFCN = RfcnSettings(
     ),
     channels=128,
     bins=3,
+    aligned_bins=True,
     hardest=32,
 )
 

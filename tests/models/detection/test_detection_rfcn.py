@@ -136,3 +136,17 @@ def test_a_bad_box_makes_a_region_hard(rfcn: Rfcn) -> None:
     assert terms["class"].item() == pytest.approx(np.log(3), rel=1e-5)
     # Weights 10 and 5: dx = 10 · 4 / 16, dw = 5 ln 1.5, both beyond beta 1.
     assert terms["box"].item() == pytest.approx(2.5 - 0.5 + 5 * np.log(1.5) - 0.5, rel=1e-5)
+
+
+def test_bins_may_be_fractions_of_cells(rfcn: Rfcn) -> None:
+    """Maps that grow by one a column: a vote is the mean place of its bin, moved by half a cell."""
+    init.seed(0)
+    model = Rfcn(2, replace(TINY, aligned_bins=True))
+    scores = np.arange(6, dtype=np.float32) * np.ones((1, 27, 6, 6), np.float32)
+    boxes = Tensor(np.zeros((1, 72, 6, 6), np.float32))
+    regions, _ = Regions.group([np.float32([[20, 16, 68, 64], [28, 16, 76, 64]])], LevelRule(4, 4))
+    aligned, _ = model.roi_heads.boxes([Tensor(scores), boxes], regions)
+    centres = (np.float32([44, 52]) / 16 - 0.5)[:, None]
+    np.testing.assert_allclose(aligned.numpy(), np.repeat(centres, 3, 1), rtol=1e-6)
+    whole, _ = rfcn.roi_heads.boxes([Tensor(scores), boxes], regions)
+    assert np.abs(whole.numpy() - aligned.numpy()).max() > 0.1
