@@ -1,4 +1,4 @@
-"""The command line: ``cnncore demo | train | predict | study | bench | profile | info | …``."""
+"""The command line: ``cnncore demo | train | evaluate | predict | study | bench | info | …``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import cnncore
-from cnncore.cli import bench, gradcheck, predict, profile, study, train
+from cnncore.cli import bench, evaluate, gradcheck, predict, profile, study, train
 from cnncore.errors import CnncoreError
 
 
@@ -44,6 +44,7 @@ def _parser() -> argparse.ArgumentParser:
     demo.set_defaults(run=_demo)
 
     train.add_parser(commands)
+    evaluate.add_parser(commands)
     predict.add_parser(commands)
     gradcheck.add_parser(commands)
     bench.add_parser(commands)

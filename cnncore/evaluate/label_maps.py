@@ -5,7 +5,7 @@ Letters: ``K`` classes, background among them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from cnncore.data import Dataset, Sample
 from cnncore.errors import require
+from cnncore.train.tasks import batches_of_one_size
 from cnncore.vision import (
     NOTHING,
     boundary_f1,
@@ -28,7 +29,6 @@ from cnncore.vision import (
 )
 
 Predict = Callable[[Sequence[Any]], list[Any]]
-BATCH = 16  # images of one size that are predicted together
 
 
 class MapScores:
@@ -149,18 +149,3 @@ def evaluate_maps(
                     watch(first + offset, sample, labels)
             bar.update(len(batch))
     return scores
-
-
-def batches_of_one_size(
-    samples: Dataset[Sample], most: int = BATCH
-) -> Iterator[tuple[int, list[Sample]]]:
-    """Neighbours whose images are of one size, at most so many, with the index of the first."""
-    batch: list[Sample] = []
-    for index in range(len(samples)):
-        sample = samples[index]
-        if batch and (len(batch) == most or batch[0].image.shape != sample.image.shape):
-            yield index - len(batch), batch
-            batch = []
-        batch.append(sample)
-    if batch:
-        yield len(samples) - len(batch), batch

@@ -12,16 +12,18 @@ from cnncore import models
 from cnncore.data import Dataset, Sample, Scenes
 from cnncore.nn import init
 from cnncore.train.loop import LossTerms, Recipe, Rng
+from cnncore.train.sources import Source, open_source
 from cnncore.train.tasks import Task, Tasks, images_of
 from cnncore.vision import Objects, SelectiveSearch, coco_metrics
 from cnncore.vision.boxes import FloatArray
 from cnncore.vision.regions import MEASURES
 
 
-def detection_task(recipe: Recipe) -> Task:
-    """Mask R-CNN on scenes: boxes, classes and masks of digits."""
+def detection_task(recipe: Recipe, source: Source | None = None) -> Task:
+    """Mask R-CNN on scenes: boxes, classes and masks of digits; or on another source."""
+    source = source or open_source("scenes")
     init.seed(recipe.seed)
-    model = models.create("maskrcnn_small", num_classes=10)
+    model = models.create("maskrcnn_small", num_classes=len(source.class_names))
 
     def loss(batch: Sequence[Sample], rng: Rng, progress: float) -> LossTerms:
         terms: LossTerms = model.loss(model(images_of(batch).to(model.device)), batch, rng)
@@ -39,7 +41,9 @@ def detection_task(recipe: Recipe) -> Task:
                 scores[f"{kind.removesuffix('es').removesuffix('s')} {name}"] = value
         return scores
 
-    return Task("maskrcnn_small", model, recipe, loss, predict, score, ("box AP50", "mask AP50"))
+    headline = ("box AP50", "mask AP50")
+    given = source.for_task()
+    return Task("maskrcnn_small", model, recipe, loss, predict, score, headline, **given)
 
 
 def box_scores(predictions: Sequence[Any], samples: Sequence[Sample]) -> dict[str, float]:
@@ -48,15 +52,16 @@ def box_scores(predictions: Sequence[Any], samples: Sequence[Sample]) -> dict[st
     return {f"box {name}": value for name, value in coco_metrics(predictions, truth).items()}
 
 
-def box_task(name: str, draws: bool) -> Callable[[Recipe], Task]:
-    """A detector by name on scenes, boxes and classes of digits.
+def box_task(name: str, draws: bool) -> Callable[..., Task]:
+    """A detector by name on scenes, boxes and classes of digits; or on another source.
 
     ``draws``: its loss draws a sample of regions.
     """
 
-    def build(recipe: Recipe) -> Task:
+    def build(recipe: Recipe, source: Source | None = None) -> Task:
+        source = source or open_source("scenes")
         init.seed(recipe.seed)
-        model = models.create(name, num_classes=10)
+        model = models.create(name, num_classes=len(source.class_names))
 
         def loss(batch: Sequence[Sample], rng: Rng, progress: float) -> LossTerms:
             outputs = model(images_of(batch).to(model.device))
@@ -67,7 +72,8 @@ def box_task(name: str, draws: bool) -> Callable[[Recipe], Task]:
             found: list[Any] = model.decode(model(images_of(samples).to(model.device)))
             return found
 
-        return Task(name, model, recipe, loss, predict, box_scores, ("box AP50",))
+        given = source.for_task()
+        return Task(name, model, recipe, loss, predict, box_scores, ("box AP50",), **given)
 
     return build
 

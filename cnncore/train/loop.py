@@ -89,18 +89,21 @@ def fit(
     recipe: Recipe,
     checkpoint: Path | None = None,
     progress: bool = True,
+    about: Mapping[str, Any] | None = None,
 ) -> History:
     """Train until ``recipe.steps`` or Ctrl-C, resuming from ``checkpoint`` where there is one.
 
     ``loss(batch, rng, progress)`` gives the named terms whose sum is minimised (progress runs from
     0 to 1); ``batches(step)`` iterates over batches from that step on.  On Ctrl-C the step is
     finished and saved, and the history so far is returned; a second Ctrl-C interrupts at once.
+    ``about`` (JSON) goes into the checkpoint; one about something else is not resumed.
     """
+    metadata = {"recipe": asdict(recipe), "task": dict(about or {})}
     optimizer = AdamW(model.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
     schedule = schedules.Cosine(recipe.learning_rate, recipe.steps, recipe.warmup_steps)
     history = History()
     if checkpoint is not None and checkpoint.exists():
-        _refuse_other_recipe(checkpoint, recipe)
+        _refuse_other_run(checkpoint, metadata)
         history = History.from_arrays(load_checkpoint(checkpoint, model, optimizer))
     step, saved = history.steps, time.monotonic()
     tqdm = require("tqdm", "vision").tqdm
@@ -127,29 +130,38 @@ def fit(
             if step % 10 == 0:
                 bar.set_postfix_str(_progress_text(history, recipe.batch_size), refresh=False)
             if checkpoint is not None and time.monotonic() - saved > recipe.checkpoint_seconds:
-                _save(checkpoint, model, optimizer, history, recipe)
+                _save(checkpoint, model, optimizer, history, metadata)
                 saved = time.monotonic()
     if checkpoint is not None:
-        _save(checkpoint, model, optimizer, history, recipe)
+        _save(checkpoint, model, optimizer, history, metadata)
     return history
 
 
 def _save(
-    checkpoint: Path, model: Module, optimizer: AdamW, history: History, recipe: Recipe
+    checkpoint: Path,
+    model: Module,
+    optimizer: AdamW,
+    history: History,
+    metadata: Mapping[str, Any],
 ) -> None:
     checkpoint.parent.mkdir(parents=True, exist_ok=True)
-    metadata = {"recipe": asdict(recipe)}
     save_checkpoint(checkpoint, model, optimizer, history.arrays(), metadata=metadata)
 
 
-def _refuse_other_recipe(checkpoint: Path, recipe: Recipe) -> None:
-    saved, wanted = checkpoint_metadata(checkpoint).get("recipe", {}), asdict(recipe)
-    differing = [name for name in wanted if wanted[name] != saved.get(name)]
+def _refuse_other_run(checkpoint: Path, metadata: Mapping[str, Any]) -> None:
+    saved = checkpoint_metadata(checkpoint)
+    differing = [
+        f"{name} {value} instead of {saved.get(part, {}).get(name)}"
+        for part in ("recipe", "task")
+        for name, value in metadata[part].items()
+        # Checkpoints of earlier releases do not say what they are about.
+        if value != saved.get(part, {}).get(name) and (part == "recipe" or saved.get(part))
+    ]
     if differing:
         raise ArgumentError(
             "recipe",
             f"the settings that {checkpoint} was begun with",
-            ", ".join(f"{name} {wanted[name]} instead of {saved.get(name)}" for name in differing),
+            ", ".join(differing),
             "the same settings, another output folder, or --fresh",
         )
 

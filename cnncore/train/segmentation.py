@@ -15,15 +15,18 @@ import numpy as np
 
 from cnncore import models, ops
 from cnncore.autograd import Tensor, beside
-from cnncore.data import Sample
+from cnncore.data import IGNORE, Sample
 from cnncore.models.backbones import ResNetSettings
 from cnncore.models.segmentation import Criterion, Segmenter, SlidingWindow
 from cnncore.nn import init
 from cnncore.train.loop import LossTerms, Recipe, Rng
+from cnncore.train.sources import Source, open_source
 from cnncore.train.tasks import Task, Tasks, standardised
 from cnncore.vision import class_iou, confusion_matrix, mean_iou, pixel_accuracy
 
 CLASSES = 11  # background and ten digits
+DIGITS = tuple("0123456789")
+NO_PIXEL = -100  # an index to ignore that no label map has
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,8 @@ class System:
     ``scale``: the network sees images reduced by this factor (means of that many pixels each way),
     and its answer is enlarged again.  ``after``: the row whose trained network this one continues.
     ``criterion``: instead of the weighted cross-entropy.  ``auxiliary``: what the loss of an
-    auxiliary head counts (deep supervision), where the network has some.
+    auxiliary head counts (deep supervision), where the network has some.  ``data``: what it learns
+    from unless told otherwise.  ``background``: the least weight of background's pixels.
     """
 
     network: str  # in models.MODELS
@@ -43,34 +47,43 @@ class System:
     after: str | None = None
     criterion: Criterion | None = None
     auxiliary: float = 0.5
+    data: str = "scenes"
+    background: float = 0.1
 
-    def model(self) -> Segmenter:
+    def model(self, num_classes: int = CLASSES) -> Segmenter:
         """The network with fresh weights."""
-        made = models.create(self.network, num_classes=CLASSES, **self.settings)
+        made = models.create(self.network, num_classes=num_classes, **self.settings)
         assert isinstance(made, Segmenter)
         made.auxiliary_weight = self.auxiliary
         return made
 
 
-def annealed_weights(progress: float) -> Any:
+def annealed_weights(progress: float, classes: int = CLASSES, least: float = 0.1) -> Any:
     """Class weights ``(K)``: background's is 0.1 until 60 % of the steps are done, then grows to 1.
 
-    Background covers 95 % of the pixels: without that, a network says "background" for minutes.
+    Background covers 95 % of the pixels of scenes: without that, a network says "background" for
+    minutes.
     """
-    weights = np.ones(CLASSES, np.float32)
-    weights[0] = 0.1 + 0.9 * max(0.0, (progress - 0.6) / 0.4) ** 2
+    weights = np.ones(classes, np.float32)
+    weights[0] = least + (1 - least) * max(0.0, (progress - 0.6) / 0.4) ** 2
     return weights
 
 
-def map_scores(predictions: Sequence[Any], samples: Sequence[Sample]) -> dict[str, float]:
+def map_scores(
+    predictions: Sequence[Any],
+    samples: Sequence[Sample],
+    names: Sequence[str] = DIGITS,
+    ignore_index: int | None = None,
+) -> dict[str, float]:
     """Mean IoU, pixel accuracy and the IoU of each class, over all pixels of all samples."""
-    confusion = np.zeros((CLASSES, CLASSES), np.int64)
+    K = len(names) + 1
+    confusion = np.zeros((K, K), np.int64)
     for prediction, sample in zip(predictions, samples, strict=True):
-        confusion += confusion_matrix(prediction, sample.semantic, CLASSES)
+        confusion += confusion_matrix(sample.semantic, prediction, K, ignore_index)
     scores = {"mean IoU": mean_iou(confusion), "pixel accuracy": pixel_accuracy(confusion)}
     per_class = class_iou(confusion)
     scores["IoU background"] = float(per_class[0])
-    return scores | {f"IoU {k - 1}": float(per_class[k]) for k in range(1, CLASSES)}
+    return scores | {f"IoU {name}": float(per_class[k]) for k, name in enumerate(names, 1)}
 
 
 def reduced(samples: Sequence[Sample], scale: int) -> Tensor:
@@ -87,24 +100,33 @@ def segmentation_task(
     system: System,
     recipe: Recipe,
     loss: Callable[[Segmenter, Sequence[Sample], Rng, float], LossTerms] | None = None,
+    source: Source | None = None,
 ) -> Task:
     """Train ``system`` on semantic maps, scored at full resolution.
 
-    ``loss(model, batch, rng, progress)`` instead of the model's own on whole images.
+    ``loss(model, batch, rng, progress)`` instead of the model's own on whole images.  ``source``
+    instead of the system's own data.
     """
     before = None
+    source = source or open_source(system.data)
+    ignored = NO_PIXEL if source.ignore_index is None else source.ignore_index
     if system.after is not None:
         first = SYSTEMS[system.after]
         share = recipe.steps / system.recipe.steps  # of its steps, where not all are wanted
         steps = math.ceil(first.recipe.steps * share)
         before = segmentation_task(
-            system.after, first, replace(first.recipe, steps=steps, seed=recipe.seed)
+            system.after,
+            first,
+            replace(first.recipe, steps=steps, seed=recipe.seed),
+            source=source,
         )
     init.seed(recipe.seed)
-    model = system.model()
+    model = system.model(source.num_classes)
 
     def outputs(samples: Sequence[Sample]) -> Any:
-        x = reduced(samples, system.scale)
+        return answer(reduced(samples, system.scale))
+
+    def answer(x: Tensor) -> Any:
         if model.margin:  # mirrored pixels, so that the answer covers the image
             x = ops.pad(x, (model.margin,) * 4, "reflect")
         return model(x.to(model.device))
@@ -112,15 +134,35 @@ def segmentation_task(
     def own_loss(batch: Sequence[Sample], rng: Rng, progress: float) -> LossTerms:
         if loss is not None:
             return loss(model, batch, rng, progress)
-        weights = annealed_weights(progress)
-        return model.loss(outputs(batch), batch, class_weights=weights, criterion=system.criterion)
+        weights = annealed_weights(progress, source.num_classes, system.background)
+        return model.loss(
+            outputs(batch),
+            batch,
+            class_weights=weights,
+            ignore_index=ignored,
+            criterion=system.criterion,
+        )
 
     def predict(samples: Sequence[Sample]) -> list[Any]:
         labels: list[Any] = model.decode(outputs(samples), samples[0].semantic.shape)
         return labels
 
+    def score(predictions: Sequence[Any], samples: Sequence[Sample]) -> dict[str, float]:
+        return map_scores(predictions, samples, source.class_names, source.ignore_index)
+
+    def logits(x: Tensor) -> Tensor:
+        size = x.shape[2:]
+        return model.logits(
+            answer(ops.avg_pool2d(x, system.scale) if system.scale > 1 else x), size
+        )
+
     headline = ("mean IoU",)
-    return Task(name, model, recipe, own_loss, predict, map_scores, headline, before=before)
+    return Task(
+        *(name, model, recipe, own_loss, predict, score, headline),
+        **source.for_task(),
+        before=before,
+        logits=logits,
+    )
 
 
 def patch_loss(model: Segmenter, batch: Sequence[Sample], rng: Rng, progress: float) -> LossTerms:
@@ -132,19 +174,21 @@ def patch_loss(model: Segmenter, batch: Sequence[Sample], rng: Rng, progress: fl
     assert isinstance(model, SlidingWindow)
     places, labels, scale = [], [], 2
     for n, sample in enumerate(batch):
-        ink = np.argwhere(sample.semantic > 0)
+        ink = np.argwhere((sample.semantic > 0) & (sample.semantic != IGNORE))
         ground = np.argwhere(sample.semantic == 0)
-        for among in (ink if len(ink) else ground, ground):
+        for among in (ink if len(ink) else ground, ground if len(ground) else ink):
+            if not len(among):  # nothing is known of this image: patches that will not count
+                among = np.argwhere(sample.semantic == IGNORE)
             chosen = among[rng.integers(len(among), size=8)]
             places += [(n, i // scale, j // scale) for i, j in chosen.tolist()]
             labels += sample.semantic[tuple(chosen.T)].tolist()
     x = reduced(batch, scale).to(model.device)
     logits = model.classifier(model.patches(x, places))
-    weights = np.ones(CLASSES, np.float32)
+    weights = np.ones(model.num_classes, np.float32)
     weights[0] = 1 + 18 * max(0.0, (progress - 0.6) / 0.4) ** 2
     return {
         "cross_entropy": ops.cross_entropy(
-            logits, beside(logits, np.array(labels)), beside(logits, weights)
+            logits, beside(logits, np.array(labels)), beside(logits, weights), IGNORE
         )
     }
 
@@ -210,6 +254,13 @@ SYSTEMS: dict[str, System] = {
         {"base": 16, "depth": 4, "norm": "group"},
         Recipe(steps=5000, batch_size=4, learning_rate=0.004),
         scale=2,
+    ),
+    "unet_nuclei": System(
+        "unet",
+        {"base": 16, "depth": 3, "norm": "group"},
+        Recipe(steps=400, batch_size=4, learning_rate=0.003),
+        data="nuclei",
+        background=1.0,
     ),
     "unet_valid": System(  # the paper's form: nothing is padded but the image, by mirroring
         "unet",

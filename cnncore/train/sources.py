@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from cnncore.data import IGNORE, Coco, Dataset, Sample, Scenes, Voc, augment, nuclei
 from cnncore.data.augment import Affine, Augmented, Compose, Crop, Elastic, Flip
@@ -35,6 +36,7 @@ class Source:
     ignore_index: int | None = None  # in label maps
     noun: str = "scenes"
     boxes_only: bool = False  # masks are filled boxes, label maps unknown
+    count: int | None = None  # samples of a split to score on, if not all
 
     @property
     def num_classes(self) -> int:
@@ -45,6 +47,52 @@ class Source:
     def label_names(self) -> tuple[str, ...]:
         """Of the values of label maps."""
         return ("background", *self.class_names)
+
+    def scored(self, split: str | None, count: int | None, ignored: bool = False) -> First:
+        """The samples of a split to score on; by default of ``held_out``, ``self.count``."""
+        name = split or self.held_out
+        if name is None:
+            raise ArgumentError("split", "data with a part held out", self.text, "evaluate")
+        return First(self.split(name, ignored), self.count if count is None else count)
+
+    def about(self) -> dict[str, Any]:
+        """What must be known to use a network that learned from here."""
+        return {
+            "data": self.text,
+            "classes": list(self.class_names),
+            "ignore_index": self.ignore_index,
+        }
+
+    def for_task(self) -> dict[str, Any]:
+        """What a ``Task`` takes from here."""
+
+        def held_out(split: str, count: int) -> list[Sample]:
+            samples = self.scored(split, count)
+            return [samples[index] for index in range(len(samples))]
+
+        return {
+            "source": self,
+            "training_set": self.training_set,
+            "held_out": held_out,
+            "held_out_count": self.count or 1000,
+            "noun": self.noun,
+        }
+
+
+class First:
+    """The first samples of a data set, at most ``count``; made when asked for."""
+
+    def __init__(self, dataset: Dataset[Sample], count: int | None = None) -> None:
+        self.dataset = dataset
+        self.count = len(dataset) if count is None else min(count, len(dataset))
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int, /) -> Sample:
+        if not 0 <= index < self.count:
+            raise IndexError(f"sample {index} of {self.count}")
+        return self.dataset[index]
 
 
 def open_source(text: str, crop: int = 128, boxes: bool = False) -> Source:
@@ -68,10 +116,19 @@ def open_source(text: str, crop: int = 128, boxes: bool = False) -> Source:
     raise ArgumentError("data", f"one of {', '.join(FORMS)}", repr(text))
 
 
-def first(dataset: Dataset[Sample], count: int | None) -> list[Sample]:
-    """The first samples, or all of them."""
-    number = len(dataset) if count is None else min(count, len(dataset))
-    return [dataset[index] for index in range(number)]
+def known_source(about: dict[str, Any]) -> Source:
+    """The source that ``Source.about`` described; its data is opened only when it is asked for.
+
+    Where the data is gone, a network that learned from it can still be used.
+    """
+    text = about["data"]
+    return Source(
+        text,
+        tuple(about["classes"]),
+        lambda seed: open_source(text).training_set(seed),
+        lambda name, ignored: open_source(text).split(name, ignored),
+        ignore_index=about["ignore_index"],
+    )
 
 
 def _scenes(items: str) -> Source:
@@ -81,9 +138,10 @@ def _scenes(items: str) -> Source:
         return Scenes("train", TRAIN_SAMPLES, seed, kind)
 
     def split(name: str, _: bool = False) -> Dataset[Sample]:
-        return Scenes(name, 300, 0, kind)
+        return Scenes(name, TRAIN_SAMPLES, 0, kind)
 
-    return Source(items, Scenes("validation", 1, 0, kind).class_names, training_set, split)
+    names = Scenes("validation", 1, 0, kind).class_names
+    return Source(items, names, training_set, split, count=300)
 
 
 def _nuclei(crop: int) -> Source:

@@ -18,9 +18,11 @@ import numpy as np
 from cnncore.autograd import Tensor, no_grad
 from cnncore.data import Dataset, Loader, Sample, Scenes
 from cnncore.train.loop import History, LossTerms, Recipe, Rng, fit
+from cnncore.train.sources import Source
 
-# Named tasks: what builds one from a recipe, and the recipe of a few minutes on two cores.
-Tasks = dict[str, tuple[Callable[[Recipe], "Task"], Recipe]]
+# Named tasks: what builds one from a recipe (and a source of other data, where that is possible),
+# and the recipe of a few minutes on two cores.
+Tasks = dict[str, tuple[Callable[..., "Task"], Recipe]]
 
 TRAIN_SCENES = 100_000  # scenes are made when they are drawn; this many differ
 EVALUATION_BATCH = 16
@@ -53,6 +55,9 @@ class Task:
     held_out_count: int = 300
     noun: str = "scenes"
     before: Task | None = None  # trained first; the model continues from its model
+    source: Source | None = None  # where the samples come from, if that can be chosen
+    # Of segmentation: standardised images (N, 3, H, W) to logits (N, K, H, W).
+    logits: Callable[[Tensor], Tensor] | None = None
 
     def checkpoints(self, folder: Path) -> list[Path]:
         """Where ``train`` keeps its state: this task's, then those of the tasks before."""
@@ -74,8 +79,14 @@ class Task:
             if histories[-1].steps < self.before.recipe.steps:
                 return histories  # interrupted
         path = None if folder is None else self.checkpoints(folder)[0]
-        recipe = self.recipe
-        return [*histories, fit(self.model, self.loss, self.batches, recipe, path, progress)]
+        given = self.model, self.loss, self.batches, self.recipe, path, progress
+        return [*histories, fit(*given, about=self.about())]
+
+    def about(self) -> dict[str, Any]:
+        """What a checkpoint must say, so that the network can be used without further words."""
+        if self.source is None:
+            return {"name": self.name}
+        return {"name": self.name, **self.source.about()}
 
     def batches(self, step: int) -> Iterator[list[Any]]:
         """Training batches from a step on, prepared by a background thread."""
@@ -89,9 +100,29 @@ class Task:
         self.model.eval()
         predictions: list[Any] = []
         with no_grad():
-            for start in range(0, len(samples), EVALUATION_BATCH):
-                predictions += self.predict(samples[start : start + EVALUATION_BATCH])
+            for _, batch in batches_of_one_size(samples):
+                predictions += self.predict(batch)
         return predictions, self.score(predictions, samples)
+
+
+def batches_of_one_size(
+    samples: Dataset[Any], most: int = EVALUATION_BATCH
+) -> Iterator[tuple[int, list[Any]]]:
+    """Neighbours whose images are of one size, at most so many, with the index of the first."""
+    batch: list[Any] = []
+    for index in range(len(samples)):
+        sample = samples[index]
+        if batch and (len(batch) == most or _size(batch[0]) != _size(sample)):
+            yield index - len(batch), batch
+            batch = []
+        batch.append(sample)
+    if batch:
+        yield len(samples) - len(batch), batch
+
+
+def _size(sample: Any) -> Any:
+    """The shape of its image; samples without one are taken to be alike."""
+    return getattr(getattr(sample, "image", None), "shape", None)
 
 
 def images_of(samples: Sequence[Sample]) -> Tensor:

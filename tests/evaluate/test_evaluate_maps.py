@@ -14,8 +14,8 @@ from cnncore.data import IGNORE, Scenes
 from cnncore.data.augment import Augmented, Crop
 from cnncore.errors import ArgumentError, ShapeError
 from cnncore.evaluate import MapScores, evaluate_maps
-from cnncore.evaluate.label_maps import batches_of_one_size
 from cnncore.evaluate.plots import draw_confusion
+from cnncore.train.tasks import batches_of_one_size
 
 NAMES = ("background", "cat", "dog", "bird")
 

@@ -9,6 +9,7 @@ import pytest
 
 from cnncore import Tensor, models, no_grad
 from cnncore.data import Sample
+from cnncore.data.nuclei import installed_folder
 from cnncore.models import to_fully_convolutional
 from cnncore.models.segmentation import SEGMENTERS
 from cnncore.train import make_task
@@ -25,6 +26,8 @@ def scene(semantic):
 
 @pytest.mark.parametrize("name", SYSTEMS)
 def test_a_step_of_each_system_runs_and_its_answer_covers_the_scene(name):
+    if name == "unet_nuclei" and installed_folder() is None:
+        pytest.skip("the package stardist is not installed")
     task = make_task(name, steps=1, batch_size=2)
     before = {k: p.numpy().copy() for k, p in task.model.named_parameters() if p.requires_grad}
     histories = task.train(progress=False)
@@ -33,8 +36,9 @@ def test_a_step_of_each_system_runs_and_its_answer_covers_the_scene(name):
     moved = [k for k, old in before.items() if not np.array_equal(old, after[k].numpy())]
     # Scores that begin at zero pass nothing on in the first step.
     assert moved == list(before) or (name.startswith("fcn") and "score_fr.weight" in moved)
-    predictions, scores = task.evaluate(task.held_out("validation", 2))
-    assert [p.shape for p in predictions] == [(128, 128)] * 2
+    samples = task.held_out("validation", 2)
+    predictions, scores = task.evaluate(samples)
+    assert [p.shape for p in predictions] == [s.image.shape[1:] for s in samples]
     assert 0 <= scores["mean IoU"] <= 1
 
 

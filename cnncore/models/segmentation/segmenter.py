@@ -81,9 +81,12 @@ class Segmenter(Module):
 
         ``size`` asks for another resolution: logits, not labels, are resized.
         """
+        return list(self.logits(outputs, size).detach().numpy().argmax(1))
+
+    def logits(self, outputs: Outputs, size: Sequence[int] | None = None) -> Tensor:
+        """The logits that are the answer ``(N, K, H, W)``, at another resolution if asked for."""
         logits = outputs[MAIN] if isinstance(outputs, Mapping) else outputs
-        x = resized(logits.detach(), logits.shape[2:] if size is None else size)
-        return list(x.numpy().argmax(1))
+        return resized(logits, logits.shape[2:] if size is None else size)
 
 
 def resized(x: Tensor, size: Sequence[int]) -> Tensor:
