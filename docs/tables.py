@@ -200,6 +200,8 @@ SHARE_OF_WORK = {
     "matmul": "a block: a tile",
     "max_pool2d": "a thread: one window",
     "nms": "64 threads: 64 x 64 boxes; then one block from the best to the worst",
+    "normalize": "`row_moments`, then `row_linear`",
+    "normalize_backward": "`row_products`, then `row_linear2`",
     "pointwise": "a thread: 16 bytes",
     "put_add": "places are sorted; a thread: one place",
     "reduce_max": "a team of 32 or 256 threads a row, or a thread a column",

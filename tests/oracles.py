@@ -241,6 +241,52 @@ def row_products(gy, x, mean):
     return np.array(sums), np.array(products)
 
 
+def _groups(shape, joined):
+    """Index of every group, and the slices of its elements in (N, G, M, I)."""
+    N, G, M, _ = shape
+    for place in np.ndindex((1, G, M) if joined == 0 else (N, G, 1)):
+        n, g, m = place
+        yield place, ((slice(None), g, m) if joined == 0 else (n, g))
+
+
+def _affine(values, shape, otherwise):
+    one = np.full(shape[1:3], otherwise) if values is None else values.reshape(shape[1:3])
+    return np.broadcast_to(np.asarray(one, float)[None, :, :, None], shape)
+
+
+def normalize(x, weight, bias, joined, eps):
+    """y, mean and variance, a group after the other."""
+    x = np.asarray(x, float)
+    groups = (1, *x.shape[1:3]) if joined == 0 else (*x.shape[:2], 1)
+    xhat, mean, variance = np.empty(x.shape), np.empty(groups), np.empty(groups)
+    for place, inside in _groups(x.shape, joined):
+        values = x[inside]
+        mean[place] = math.fsum(values.ravel()) / values.size
+        variance[place] = math.fsum(((values - mean[place]) ** 2).ravel()) / values.size
+        with np.errstate(all="ignore"):
+            xhat[inside] = (values - mean[place]) / np.sqrt(variance[place] + eps)
+    return _affine(weight, x.shape, 1) * xhat + _affine(bias, x.shape, 0), mean, variance
+
+
+def normalize_backward(gy, x, weight, mean, rstd, joined, fixed):
+    """The Jacobian of every group by the chain rule, written out as a matrix."""
+    gy, x = np.asarray(gy, float), np.asarray(x, float)
+    gx, xhat = np.empty(x.shape), np.empty(x.shape)
+    g = _affine(weight, x.shape, 1) * gy
+    for place, inside in _groups(x.shape, joined):
+        hat = ((x[inside] - mean[place]) * rstd[place]).ravel()
+        xhat[inside] = hat.reshape(x[inside].shape)
+        towards, n = g[inside].ravel(), hat.size
+        if not fixed:
+            if n <= 200:
+                jacobian = np.eye(n) - np.ones((n, n)) / n - np.outer(hat, hat) / n
+                towards = jacobian.T @ towards
+            else:  # the same product without the matrix
+                towards = towards - towards.sum() / n - hat * (hat @ towards) / n
+        gx[inside] = rstd[place] * towards.reshape(x[inside].shape)
+    return gx, (gy * xhat).sum((0, 3)).ravel(), gy.sum((0, 3)).ravel()
+
+
 def row_linear2(x, z, a, b, c):
     y = np.zeros(x.shape)
     for r, i in np.ndindex(*x.shape):

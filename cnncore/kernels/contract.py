@@ -223,6 +223,37 @@ def row_linear2(x: Array, z: Array, a: Array, b: Array, c: Array) -> Array:
     raise NotImplementedError
 
 
+def normalize(
+    x: Array, weight: Array | None, bias: Array | None, joined: int, eps: float
+) -> tuple[Array, Array, Array]:
+    """``y = weight · (x − mean) / √(variance + eps) + bias``, and mean and biased variance.
+
+    x ``(N, G, M, I)``, weight and bias ``(G·M,)`` or None.  Elements along the last axis and axis
+    ``joined`` (0: batch norm, 2: group norm) share mean and variance, which are float64, of shape
+    ``(1, G, M)`` or ``(N, G, 1)``.  At least one element a group.
+    """
+    raise NotImplementedError
+
+
+def normalize_backward(
+    gy: Array,
+    x: Array,
+    weight: Array | None,
+    mean: Array,
+    rstd: Array,
+    joined: int,
+    fixed: bool = False,
+) -> tuple[Array, Array, Array]:
+    """Gradients of ``y = weight · x̂ + bias``, ``x̂ = (x − mean) · rstd``: towards x, weight, bias.
+
+    With ``g = weight · gy`` and ``M`` the mean over a group:
+    ``gx = rstd · (g − M(g) − x̂ · M(g x̂))`` where mean and ``rstd = 1/√(variance + eps)`` came from
+    x, ``rstd · g`` if they are ``fixed``; ``gweight = Σ gy x̂``, ``gbias = Σ gy``, ``(G·M,)``.
+    gy and x ``(N, G, M, I)``; mean and rstd as ``normalize`` gives its statistics.
+    """
+    raise NotImplementedError
+
+
 # --- pointwise ------------------------------------------------------------------------------------
 
 

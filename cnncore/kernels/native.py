@@ -367,6 +367,33 @@ def row_linear2(x: Array, z: Array, a: Array, b: Array, c: Array) -> Array:
     return _call(_native.row_linear2, _ready(x), _ready(z), _ready(a), _ready(b), _ready(c))
 
 
+def normalize(
+    x: Array, weight: Array | None, bias: Array | None, joined: int, eps: float
+) -> tuple[Array, Array, Array]:
+    """See ``contract.normalize``."""
+    affine = (None if v is None else _ready(v) for v in (weight, bias))
+    y, mean, variance = _call(_native.normalize, _ready(x), *affine, joined == 0, eps)
+    return y, mean, variance
+
+
+def normalize_backward(
+    gy: Array,
+    x: Array,
+    weight: Array | None,
+    mean: Array,
+    rstd: Array,
+    joined: int,
+    fixed: bool = False,
+) -> tuple[Array, Array, Array]:
+    """See ``contract.normalize_backward``."""
+    factors = None if weight is None else _ready(weight)
+    statistics = (_ready(mean), _ready(rstd), joined == 0, fixed)
+    gx, gweight, gbias = _call(
+        _native.normalize_backward, _ready(gy), _ready(x), factors, *statistics
+    )
+    return gx, gweight, gbias
+
+
 # {name: (number in the compiled table, parameters)}
 _ACTIVATIONS: dict[str, tuple[int, int]] = _native.activations() if _native else {}
 _BINARY = {"add": 0, "subtract": 1, "multiply": 2, "divide": 3, "maximum": 4}

@@ -181,6 +181,28 @@ def row_linear2(x: Array, z: Array, a: Array, b: Array, c: Array) -> Array:
     return hollow(x.shape, x.dtype)
 
 
+def normalize(
+    x: Array, weight: Array | None, bias: Array | None, joined: int, eps: float
+) -> tuple[Array, Array, Array]:
+    """Same shape, and two numbers a group."""
+    groups = tuple(1 if axis == joined else n for axis, n in enumerate(x.shape[:3]))
+    return hollow(x.shape, x.dtype), hollow(groups, np.float64), hollow(groups, np.float64)
+
+
+def normalize_backward(
+    gy: Array,
+    x: Array,
+    weight: Array | None,
+    mean: Array,
+    rstd: Array,
+    joined: int,
+    fixed: bool = False,
+) -> tuple[Array, Array, Array]:
+    """The shape of x, and two numbers a channel."""
+    channels = (x.shape[1] * x.shape[2],)
+    return hollow(x.shape, x.dtype), hollow(channels, x.dtype), hollow(channels, x.dtype)
+
+
 def pointwise(
     x: Array, kind: str, params: Sequence[float] = (), order: int = 0, scale: Array | None = None
 ) -> Array:

@@ -1,9 +1,8 @@
 """Batch, layer, group and instance norm: one mechanism.  And local response norm.
 
 All four subtract a mean and divide by a deviation; they differ only in which elements share them.
-Every input is seen as rows ``(N, G, M, I)`` of I adjacent elements: a kernel reduces the rows, the
-few row statistics are joined over N (batch norm) or over M (the others) with tiny arithmetic, and
-another kernel applies ``y = a[row] · x + b[row]``.
+Every input is seen as rows ``(N, G, M, I)`` of I adjacent elements, whose statistics are joined
+over N (batch norm) or over M (the others).
 
     op              N G M I                        joined over
     batch_norm      N C 1 H·W                      N
@@ -51,10 +50,6 @@ class Rows:
         """Elements that share one mean."""
         return self.shape[self.joined] * self.shape[3]
 
-    def join(self, rows: Array) -> Array:
-        """Row statistics ``(R,)`` summed over their group, in float64: ``(N or 1, G, M or 1)``."""
-        return rows.reshape(self.shape[:3]).sum(self.joined, keepdims=True, dtype=np.float64)
-
     def spread(self, groups: Array, like: Array) -> Array:
         """Values per group or per channel, as one per row in the type of ``like``: ``(R,)``."""
         wide = array_module(like).broadcast_to(groups, self.shape[:3])
@@ -64,13 +59,11 @@ class Rows:
         """``(C,)`` as ``(1, G, M)``, in float64."""
         return values.reshape(1, self.shape[1], self.shape[2]).astype(np.float64)
 
-    def statistics(self, x: Array) -> tuple[Array, Array]:
-        """Mean and biased variance of every group, from x as ``(R, I)``."""
-        means, squares = kernels.row_moments(x)
-        mean = self.join(means) / self.shape[self.joined]
-        off = means.reshape(self.shape[:3]) - mean
-        between = (off * off).sum(self.joined, keepdims=True) * self.shape[3]
-        return mean, (self.join(squares) + between) / self.count
+    @property
+    def groups(self) -> tuple[int, int, int]:
+        """Shape of one number a group: ``(1, G, M)`` or ``(N, G, 1)``."""
+        N, G, M, _ = self.shape
+        return (1, G, M) if self.joined == 0 else (N, G, 1)
 
 
 class Normalize(Function):
@@ -83,17 +76,26 @@ class Normalize(Function):
         self.rows, self.eps = rows, eps
 
     def forward(self, x: Array, weight: Array | None, bias: Array | None) -> Array:
-        rows, flat = self.rows, x.reshape(-1, self.rows.shape[3])
+        rows, rank4 = self.rows, x.reshape(self.rows.shape)
         if rows.fixed is None:
-            self.mean, self.variance = rows.statistics(flat)
-            rstd = 1.0 / array_module(x).sqrt(self.variance + self.eps)
+            y, mean, variance = kernels.normalize(rank4, weight, bias, rows.joined, self.eps)
+            self.mean, self.variance = mean, variance
+            rstd = 1.0 / array_module(x).sqrt(variance + self.eps)
         else:
-            self.mean, rstd = rows.fixed
+            mean, rstd = rows.fixed
+            y = self._fixed(rank4, weight, bias, mean, rstd)
         self.keep_input(0, None if weight is None else 1)
-        self.keep(self.mean, rstd)
+        self.keep(mean, rstd)
+        return y.reshape(x.shape)
+
+    def _fixed(
+        self, x: Array, weight: Array | None, bias: Array | None, mean: Array, rstd: Array
+    ) -> Array:
+        rows = self.rows
         a = rstd if weight is None else rstd * rows.per_channel(weight)
-        b = -self.mean * a if bias is None else rows.per_channel(bias) - self.mean * a
-        return kernels.row_linear(flat, rows.spread(a, x), rows.spread(b, x)).reshape(x.shape)
+        b = -mean * a if bias is None else rows.per_channel(bias) - mean * a
+        flat = x.reshape(-1, rows.shape[3])
+        return kernels.row_linear(flat, rows.spread(a, x), rows.spread(b, x))
 
     def backward(self, gy: Tensor) -> Gradients:
         x, weight, mean, rstd = self.kept()
@@ -115,20 +117,15 @@ class NormalizeBackward(Function):
     def forward(self, gy: Array, x: Array, weight: Array | None) -> tuple[Array, Array, Array]:
         rows, mean, rstd = self.rows, self.mean, self.rstd
         self.keep_input(0, 1, None if weight is None else 2)
-        flat_x, flat_g = x.reshape(-1, rows.shape[3]), gy.reshape(-1, rows.shape[3])
-        sums, products = (
-            s.reshape(rows.shape[:3]).astype(np.float64)
-            for s in kernels.row_products(flat_g, flat_x, rows.spread(mean, x))
+        fixed = rows.fixed is not None
+        if fixed:  # one number a channel, also where groups are smaller than that
+            xp = array_module(x)
+            mean, rstd = (xp.broadcast_to(s, rows.groups) for s in (mean, rstd))
+        pair = gy.reshape(rows.shape), x.reshape(rows.shape)
+        gx, gweight, gbias = kernels.normalize_backward(
+            *pair, weight, mean, rstd, rows.joined, fixed
         )
-        w = 1.0 if weight is None else rows.per_channel(weight)
-        a = rstd * w
-        b = c = array_module(x).zeros((1, 1, 1))
-        if rows.fixed is None:
-            b = -rstd * rstd * rstd * rows.join(w * products) / rows.count
-            c = -rstd * rows.join(w * sums) / rows.count - b * mean
-        gx = kernels.row_linear2(flat_g, flat_x, *(rows.spread(s, x) for s in (a, b, c)))
-        gweight = (products * rstd).sum(0).reshape(-1).astype(x.dtype)
-        return gx.reshape(x.shape), gweight, sums.sum(0).reshape(-1).astype(x.dtype)
+        return gx.reshape(x.shape), gweight, gbias
 
     def backward(self, u: Tensor | None, v: Tensor | None, t: Tensor | None) -> Gradients:
         """Second derivatives: the cotangents are ``u`` of gx, ``v`` of gweight, ``t`` of gbias.

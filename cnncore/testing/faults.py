@@ -256,10 +256,12 @@ _CATALOGUE: dict[str, tuple[str, Switch]] = {
     # normalisation, activation, softmax
     "batch_statistics_constant": _kernel_fault(
         "backward of a normalisation takes mean and variance for constants",
-        row_linear2=broken.normalisation_ignores_variance,
+        normalize_backward=broken.normalisation_ignores_variance,
     ),
     "variance_cancels": _kernel_fault(
-        "variance as E[x²] − E[x]²", row_moments=broken.moments_cancel
+        "variance as E[x²] − E[x]²",
+        row_moments=broken.moments_cancel,
+        normalize=broken.variance_cancels,
     ),
     "leaky_slope_lost_in_backward": _kernel_fault(
         "the derivative of leaky ReLU is that of ReLU", pointwise=broken.leaky_slope_lost

@@ -12,6 +12,7 @@ void bind_pointwise(pybind11::module_& module);
 void bind_pool(pybind11::module_& module);
 void bind_reduce(pybind11::module_& module);
 void bind_resample(pybind11::module_& module);
+void bind_normalize(pybind11::module_& module);
 void bind_rows(pybind11::module_& module);
 void bind_conv(pybind11::module_& module);
 void bind_runtime(pybind11::module_& module);

@@ -30,6 +30,7 @@ PYBIND11_MODULE(_native, module) {
   cnncore::bind_pool(module);
   cnncore::bind_reduce(module);
   cnncore::bind_resample(module);
+  cnncore::bind_normalize(module);
   cnncore::bind_rows(module);
   cnncore::bind_blocked(module);
   cnncore::bind_conv(module);

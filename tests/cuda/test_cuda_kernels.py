@@ -59,6 +59,17 @@ CASES = {
     "row_linear2": lambda: on_device(
         "row_linear2", drawn(7, 13), drawn(7, 13), *(drawn(7) for _ in range(3))
     ),
+    "normalize": lambda: on_device("normalize", drawn(3, 5, 1, 60), drawn(5), drawn(5), 0, 1e-3),
+    "normalize groups": lambda: on_device("normalize", drawn(3, 5, 2, 60), None, None, 2, 1e-3),
+    "normalize_backward": lambda: on_device(
+        "normalize_backward",
+        drawn(3, 5, 1, 60),
+        drawn(3, 5, 1, 60),
+        drawn(5),
+        np.zeros((1, 5, 1)),
+        np.ones((1, 5, 1)),
+        0,
+    ),
     "reduce_sum rows": lambda: on_device("reduce_sum", drawn(40, 3, 100), (1, 2)),
     "reduce_sum columns": lambda: on_device("reduce_sum", drawn(2, 1300, 5), (1,)),
     "reduce_max rows": lambda: on_device("reduce_max", drawn(40, 300), 1),

@@ -91,6 +91,12 @@ def linear(dtype, whole):
     wide = draw(24, 3000)
     a, b, c = draw(24), draw(24), draw(24)
     put("products", *k.row_products(draw(24, 3000), wide, a))
+    for joined, shape in ((0, (6, 4, 1, 4000)), (0, (3, 40, 2, 50)), (2, (6, 4, 10, 50))):
+        values, members = draw(*shape), shape[1] * shape[2]
+        groups = (1, *shape[1:3]) if joined == 0 else (*shape[:2], 1)
+        statistics = draw(*groups).astype(np.float64), draw(*groups).astype(np.float64)
+        found = k.normalize_backward(draw(*shape), values, draw(members), *statistics, joined, True)
+        put(f"normalize_backward {joined} {shape}", *found)
     put("linear", k.row_linear(wide, a, b), k.row_linear2(wide, draw(24, 3000), a, b, c))
     for axes in ((0, 2, 3), (1,), (0,), (3,), (0, 1, 2, 3), ()):
         put(f"sum {axes}", k.reduce_sum(x, axes))
@@ -128,6 +134,15 @@ def rounded(dtype):
     mean, squares = k.row_moments(rows)
     # (length) eps Σ|term|, as in ``assert_close``; Welford's updates stay below it as well
     results["mean"], results["squares"] = (mean, 5000 * eps), (squares, 5000 * eps * squares)
+    for name, joined, shape in (("few", 0, (6, 4, 1, 5000)), ("many", 2, (4, 8, 3, 500))):
+        values = rng.uniform(-1, 1, shape).astype(dtype)
+        y, group_mean, variance = k.normalize(values, None, None, joined, 1e-3)
+        results[f"normalize {name}"] = y, 64 * eps
+        results[f"normalize {name} variance"] = variance, 64 * eps
+        rstd = 1 / np.sqrt(variance + 1e-3)
+        gx, gweight, _ = k.normalize_backward(values, values, None, group_mean, rstd, joined)
+        results[f"normalize_backward {name}"] = gx, 64 * eps
+        results[f"normalize_backward {name} weight"] = gweight, values.size * eps
     param, m, velocity = (rng.uniform(-1, 1, 90_000).astype(dtype) for _ in range(3))
     grad, v = (rng.uniform(0.1, 1, 90_000).astype(dtype) for _ in range(2))
     k.sgd_update(param, grad, velocity, 0.1, 0.9, weight_decay=0.1, nesterov=True)

@@ -45,6 +45,8 @@ def found(switch):
     return np.full((1, 1, 1, 1), switch)
 
 
+STATISTICS = np.ones((1, 2, 1))
+GROUPS = f(1, 2, 1, 3)
 W3, TWO = window(3), window(2, 1, 1)
 X, WEIGHT, Y = f(1, 2, 5, 5), f(3, 2, 3, 3), f(1, 3, 3, 3)
 ROWS, VECTOR = f(3, 4), f(3)
@@ -160,6 +162,15 @@ REFUSED = [
     ("linear vector", lambda: k.row_linear(ROWS, VECTOR, f(4)), "b"),
     ("linear2 shape", lambda: k.row_linear2(ROWS, f(4, 3), VECTOR, VECTOR, VECTOR), "z"),
     ("linear2 vector", lambda: k.row_linear2(ROWS, ROWS, VECTOR, VECTOR, f(1)), "c"),
+    ("normalize rank", lambda: k.normalize(ROWS, None, None, 0, 0.0), "x"),
+    ("normalize nothing", lambda: k.normalize(f(0, 2, 1, 3), None, None, 0, 0.0), "x"),
+    ("normalize joined", lambda: k.normalize(f(1, 2, 1, 3), None, None, 1, 0.0), "joined"),
+    ("normalize eps", lambda: k.normalize(f(1, 2, 1, 3), None, None, 0, -1.0), "eps"),
+    ("normalize weight", lambda: k.normalize(f(1, 2, 1, 3), f(3), None, 0, 0.0), "weight"),
+    ("normalize bias", lambda: k.normalize(f(1, 2, 1, 3), f(2), f(1), 0, 0.0), "bias"),
+    ("normalize gy", lambda: k.normalize_backward(f(1, 2, 1, 4), GROUPS, None, STATISTICS, STATISTICS, 0), "gy"),
+    ("normalize mean", lambda: k.normalize_backward(GROUPS, GROUPS, None, np.ones(2), STATISTICS, 0), "mean"),
+    ("normalize mean type", lambda: k.normalize_backward(GROUPS, GROUPS, None, f(1, 2, 1), STATISTICS, 0), "mean"),
     # pointwise, ufunc
     ("kind", lambda: k.pointwise(ROWS, "reluu"), "kind"),
     ("parameters missing", lambda: k.pointwise(ROWS, "leaky_relu"), "params"),

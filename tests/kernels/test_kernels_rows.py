@@ -56,6 +56,72 @@ def test_moments_of_rows_far_from_zero(backend, dtype, rng, digits_left):
     assert_close(squares, expected, 65, expected, dtype)
 
 
+# groups of one row and of many, more and fewer than 16 groups, rows longer than a piece
+NORMALISED = [
+    (4, 3, 1, 5),
+    (2, 20, 1, 9),
+    (1, 4, 3, 7),
+    (3, 6, 2, 1),
+    (5, 2, 1, 33000),
+    (2, 17, 2, 64),
+]
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("joined", [0, 2])
+@pytest.mark.parametrize("affine", [True, False])
+@pytest.mark.parametrize("shape", NORMALISED, ids=str)
+def test_normalize(backend, dtype, rng, shape, affine, joined, form):
+    x, gy = (FORMS[form](rng.normal(size=shape).astype(dtype) + 2) for _ in range(2))
+    channels = shape[1] * shape[2]
+    weight, bias = (FORMS[form](rng.normal(size=channels).astype(dtype)) for _ in range(2))
+    weight, bias = (weight, bias) if affine else (None, None)
+    y, mean, variance = kernels.normalize(x, weight, bias, joined, 1e-3)
+    expected = oracles.normalize(x, weight, bias, joined, 1e-3)
+    close = 2e-5 if dtype == np.float32 else 2e-12
+    assert mean.dtype == variance.dtype == np.float64
+    assert y.dtype == dtype
+    for got, want in zip((y, mean, variance), expected, strict=True):
+        assert got.shape == want.shape
+        np.testing.assert_allclose(got, want, rtol=close, atol=close)
+    rstd = 1 / np.sqrt(expected[2] + 1e-3)
+    for fixed in (False, True):
+        found = kernels.normalize_backward(gy, x, weight, expected[1], rstd, joined, fixed)
+        wanted = oracles.normalize_backward(gy, x, weight, expected[1], rstd, joined, fixed)
+        for got, want in zip(found, wanted, strict=True):
+            assert got.shape == want.shape
+            assert got.dtype == dtype
+            # sums over a channel are of as many terms of size 1
+            scale = 1 + np.sqrt(x.size / channels) * (got.ndim == 1)
+            np.testing.assert_allclose(got, want, rtol=close, atol=10 * close * scale)
+
+
+def test_normalize_far_from_zero(backend, dtype, rng):
+    """E[x²] − E[x]² would lose the variance; a group of NaN or Inf spoils no other."""
+    far = np.round(np.finfo(dtype).eps ** -0.5)
+    x = (far + rng.integers(0, 3, (4, 3, 1, 25))).astype(dtype)
+    exact = oracles.normalize(x - far.astype(dtype), None, None, 0, 0.0)
+    y, _, variance = kernels.normalize(x, None, None, 0, 0.0)
+    np.testing.assert_allclose(variance, exact[2], rtol=1e-4)
+    np.testing.assert_allclose(y, exact[0], atol=2e-2)  # the product with 1/deviation rounds
+    x[1, 1, 0, 3] = INF
+    y, mean, _ = kernels.normalize(x, None, None, 0, 0.0)
+    assert mean[0, 1, 0] == INF
+    assert np.isfinite(y[:, [0, 2]]).all()
+    assert not np.isfinite(y[:, 1]).any()
+
+
+def test_normalize_without_images(backend, dtype):
+    x = np.zeros((0, 2, 3, 4), dtype)
+    y, mean, variance = kernels.normalize(x, None, None, 2, 1e-5)
+    assert y.shape == x.shape
+    assert mean.shape == variance.shape == (0, 2, 1)
+    gx, gweight, gbias = kernels.normalize_backward(x, x, None, mean, variance, 2)
+    assert gx.shape == x.shape
+    assert_exact(gweight, np.zeros(6, dtype))
+    assert_exact(gbias, np.zeros(6, dtype))
+
+
 SUMS = [
     ((3, 4, 5), (0, 2)),
     ((3, 4, 5), (1,)),

@@ -17,6 +17,7 @@ pytestmark = pytest.mark.skipif(not native.AVAILABLE, reason=native.REASON)
 X = np.ones((2, 3, 4, 5), np.float32)
 ROWS = np.ones((3, 4), np.float32)
 VECTOR = np.ones(3, np.float32)
+ROWS4, STATS = np.ones((2, 2, 1, 3)), np.ones((1, 2, 1))
 TAPS_H = Taps(4, np.zeros((1, 2, 1), np.int64), np.ones((1, 2, 1)), np.ones((1, 2), np.int64))
 TAPS_W = dataclasses.replace(TAPS_H, size=5)
 BINS_H = Bins(4, np.zeros((1, 2), np.int64), np.full((1, 2), 4))
@@ -71,6 +72,20 @@ REFUSALS = {
     "row vector": ("a", lambda: native.row_linear(ROWS, VECTOR[:2], VECTOR)),
     "row dtype": ("b", lambda: native.row_linear(ROWS, VECTOR, VECTOR.astype(np.float64))),
     "row shape": ("z", lambda: native.row_linear2(ROWS, ROWS[:2], VECTOR, VECTOR, VECTOR)),
+    "normalize weight": ("weight", lambda: native.normalize(ROWS4, VECTOR, None, 0, 0.0)),
+    "normalize dtype": (
+        "bias",
+        lambda: native.normalize(ROWS4, None, np.ones(2, np.float32), 0, 0.0),
+    ),
+    "normalize empty": ("x", lambda: native.normalize(ROWS4[:0], None, None, 0, 0.0)),
+    "normalize gy": (
+        "gy",
+        lambda: native.normalize_backward(ROWS4[..., :2], ROWS4, None, STATS, STATS, 0),
+    ),
+    "normalize mean": (
+        "mean",
+        lambda: native.normalize_backward(ROWS4, ROWS4, None, STATS[:, :1], STATS, 0),
+    ),
     "empty row": ("x", lambda: native.row_moments(np.ones((3, 0)))),
     "kind": ("kind", lambda: native.pointwise(X, "swishy")),
     "params": ("kind", lambda: native.pointwise(X, "elu")),

@@ -28,6 +28,8 @@ from cnncore.kernels.array.pooling import (
     scatter_add,
 )
 from cnncore.kernels.array.rows import (
+    normalize,
+    normalize_backward,
     reduce_max,
     reduce_sum,
     row_linear,
@@ -63,6 +65,8 @@ __all__ = [
     "matmul",
     "max_pool2d",
     "nms",
+    "normalize",
+    "normalize_backward",
     "pointwise",
     "put_add",
     "reduce_max",

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+
+from cnncore.kernels.array import normalization
 from cnncore.kernels.array.modules import Array, array_module, finish, native, quiet
 
 
@@ -42,6 +45,29 @@ def row_linear2(x: Array, z: Array, a: Array, b: Array, c: Array) -> Array:
     xp = array_module(x)
     a, b, c = (native(v)[:, None] for v in (a, b, c))
     return finish(xp, a * native(x) + b * native(z) + c)
+
+
+@quiet
+def normalize(
+    x: Array, weight: Array | None, bias: Array | None, joined: int, eps: float
+) -> tuple[Array, Array, Array]:
+    """See ``contract.normalize``."""
+    return normalization.forward(sys.modules[__name__], x, weight, bias, joined, eps)
+
+
+@quiet
+def normalize_backward(
+    gy: Array,
+    x: Array,
+    weight: Array | None,
+    mean: Array,
+    rstd: Array,
+    joined: int,
+    fixed: bool = False,
+) -> tuple[Array, Array, Array]:
+    """See ``contract.normalize_backward``."""
+    rows = sys.modules[__name__]
+    return normalization.backward(rows, gy, x, weight, mean, rstd, joined, fixed)
 
 
 @quiet

@@ -23,6 +23,8 @@ from cnncore.kernels.checks.convolution import (
 )
 from cnncore.kernels.checks.rows import (
     POINTWISE,
+    normalize,
+    normalize_backward,
     pointwise,
     put_add,
     reduce_max,
@@ -61,6 +63,8 @@ __all__ = [
     "matmul",
     "max_pool2d",
     "nms",
+    "normalize",
+    "normalize_backward",
     "pointwise",
     "put_add",
     "reduce_max",

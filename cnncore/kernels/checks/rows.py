@@ -64,6 +64,55 @@ def row_linear2(x: Array, z: Array, a: Array, b: Array, c: Array) -> bool:
     return on_device
 
 
+def normalize(x: Array, weight: Array | None, bias: Array | None, joined: int, eps: float) -> bool:
+    given = {"x": x, "weight": weight, "bias": bias}
+    present = {name: array for name, array in given.items() if array is not None}
+    on_device = floats(tuple(present), *present.values())
+    _groups(x, joined)
+    for name in ("weight", "bias"):
+        if name in present:
+            shape(name, present[name], (x.shape[1] * x.shape[2],), "(G·M,)")
+    if not 0 <= eps < math.inf:
+        raise ArgumentError("eps", "a number >= 0", eps)
+    return on_device
+
+
+def normalize_backward(
+    gy: Array,
+    x: Array,
+    weight: Array | None,
+    mean: Array,
+    rstd: Array,
+    joined: int,
+    fixed: bool = False,
+) -> bool:
+    if weight is None:
+        on_device = floats(("x", "gy"), x, gy)
+    else:
+        on_device = floats(("x", "gy", "weight"), x, gy, weight)
+    groups = _groups(x, joined)
+    shape("gy", gy, x.shape, "that of x")
+    if weight is not None:
+        shape("weight", weight, (x.shape[1] * x.shape[2],), "(G·M,)")
+    same_device(("x", "mean", "rstd"), (x, mean, rstd))
+    for name, statistics in (("mean", mean), ("rstd", rstd)):
+        if statistics.dtype.newbyteorder("=") != np.float64:
+            raise DTypeError(name, "float64", statistics.dtype, f"{name}.astype(np.float64)")
+        shape(name, statistics, groups, "that of the groups")
+    return on_device
+
+
+def _groups(x: Array, joined: int) -> tuple[int, int, int]:
+    """Shape of one number a group."""
+    rank("x", x, "N G M I")
+    if joined not in (0, 2):
+        raise ArgumentError("joined", "0 (over images) or 2 (over members of a group)", joined)
+    if x.shape[joined] * x.shape[3] == 0:
+        raise ShapeError("x", "groups of at least one element", x.shape)
+    N, G, M, _ = x.shape
+    return (1, G, M) if joined == 0 else (N, G, 1)
+
+
 def pointwise(
     x: Array, kind: str, params: Sequence[float] = (), order: int = 0, scale: Array | None = None
 ) -> bool:

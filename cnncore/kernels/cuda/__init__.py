@@ -20,7 +20,14 @@ from cnncore.kernels.cuda.indexing import put_add
 from cnncore.kernels.cuda.optim import adam_update, sgd_update
 from cnncore.kernels.cuda.pointwise import pointwise
 from cnncore.kernels.cuda.reduce import reduce_max, reduce_sum, softmax, softmax_backward
-from cnncore.kernels.cuda.rows import row_linear, row_linear2, row_moments, row_products
+from cnncore.kernels.cuda.rows import (
+    normalize,
+    normalize_backward,
+    row_linear,
+    row_linear2,
+    row_moments,
+    row_products,
+)
 from cnncore.kernels.cuda.runtime import AVAILABLE, REASON, architectures
 from cnncore.kernels.cuda.sampling import (
     bin_max,
@@ -54,6 +61,8 @@ __all__ = [
     "matmul",
     "max_pool2d",
     "nms",
+    "normalize",
+    "normalize_backward",
     "pointwise",
     "put_add",
     "reduce_max",

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 
+from cnncore.kernels.array import normalization
 from cnncore.kernels.array.modules import array_module
 from cnncore.kernels.cuda import runtime
 from cnncore.kernels.cuda.runtime import Array, Module, call, empty, ready
@@ -47,3 +50,24 @@ def row_linear2(x: Array, z: Array, a: Array, b: Array, c: Array) -> Array:
     y = empty("row_linear2", xp, x.shape, x.dtype)
     call("row_linear", xp, ready(x), ready(z), ready(a), ready(b), ready(c), y)
     return y
+
+
+def normalize(
+    x: Array, weight: Array | None, bias: Array | None, joined: int, eps: float
+) -> tuple[Array, Array, Array]:
+    """See ``contract.normalize``."""
+    return normalization.forward(sys.modules[__name__], x, weight, bias, joined, eps)
+
+
+def normalize_backward(
+    gy: Array,
+    x: Array,
+    weight: Array | None,
+    mean: Array,
+    rstd: Array,
+    joined: int,
+    fixed: bool = False,
+) -> tuple[Array, Array, Array]:
+    """See ``contract.normalize_backward``."""
+    rows = sys.modules[__name__]
+    return normalization.backward(rows, gy, x, weight, mean, rstd, joined, fixed)

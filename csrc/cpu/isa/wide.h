@@ -20,11 +20,15 @@ CNNCORE_HD const typename Wide<T>::unaligned& wide_at(const T* p) {
   return *reinterpret_cast<const typename Wide<T>::unaligned*>(p);
 }
 
+// Lanes i and i + n/2 first, and so on: the same order everywhere, and few steps.
 template <class T>
 CNNCORE_HD double sum_lanes(const typename Wide<T>::vector& v) {
-  double sum = 0;
-  for (int lane = 0; lane < Wide<T>::width; ++lane) sum += static_cast<double>(v[lane]);
-  return sum;
+  constexpr int width = Wide<T>::width;
+  double sum[width];
+  for (int lane = 0; lane < width; ++lane) sum[lane] = static_cast<double>(v[lane]);
+  for (int half = width / 2; half > 0; half /= 2)
+    for (int lane = 0; lane < half; ++lane) sum[lane] += sum[lane + half];
+  return sum[0];
 }
 
 // Elements that a reduction adds up in T before it goes on in double; 16 KB of float stay in L1.
