@@ -45,7 +45,7 @@ def found(switch):
     return np.full((1, 1, 1, 1), switch)
 
 
-STATISTICS = np.ones((1, 2, 1))
+STATS = np.ones((1, 2, 1))
 GROUPS = f(1, 2, 1, 3)
 W3, TWO = window(3), window(2, 1, 1)
 X, WEIGHT, Y = f(1, 2, 5, 5), f(3, 2, 3, 3), f(1, 3, 3, 3)
@@ -168,9 +168,21 @@ REFUSED = [
     ("normalize eps", lambda: k.normalize(f(1, 2, 1, 3), None, None, 0, -1.0), "eps"),
     ("normalize weight", lambda: k.normalize(f(1, 2, 1, 3), f(3), None, 0, 0.0), "weight"),
     ("normalize bias", lambda: k.normalize(f(1, 2, 1, 3), f(2), f(1), 0, 0.0), "bias"),
-    ("normalize gy", lambda: k.normalize_backward(f(1, 2, 1, 4), GROUPS, None, STATISTICS, STATISTICS, 0), "gy"),
-    ("normalize mean", lambda: k.normalize_backward(GROUPS, GROUPS, None, np.ones(2), STATISTICS, 0), "mean"),
-    ("normalize mean type", lambda: k.normalize_backward(GROUPS, GROUPS, None, f(1, 2, 1), STATISTICS, 0), "mean"),
+    (
+        "normalize gy",
+        lambda: k.normalize_backward(f(1, 2, 1, 4), GROUPS, None, STATS, STATS, 0),
+        "gy",
+    ),
+    (
+        "normalize mean",
+        lambda: k.normalize_backward(GROUPS, GROUPS, None, np.ones(2), STATS, 0),
+        "mean",
+    ),
+    (
+        "normalize mean type",
+        lambda: k.normalize_backward(GROUPS, GROUPS, None, f(1, 2, 1), STATS, 0),
+        "mean",
+    ),
     # pointwise, ufunc
     ("kind", lambda: k.pointwise(ROWS, "reluu"), "kind"),
     ("parameters missing", lambda: k.pointwise(ROWS, "leaky_relu"), "params"),
