@@ -10,12 +10,12 @@ import pytest
 pytest.importorskip("sklearn")
 pytest.importorskip("scipy")
 
-from cnncore import Tensor, models, ops
-from cnncore.errors import ArgumentError
+from cnncore import Tensor, io, models, ops
+from cnncore.errors import ArgumentError, CnncoreError
 from cnncore.explain import overlap_count, unevenness
 from cnncore.nn import init
 from cnncore.study import experiments
-from cnncore.study.segmentation import checkerboard, losses, pretrained, sliding
+from cnncore.study.segmentation import checkerboard, imagenet, losses, pretrained, sliding
 
 KNOWN = experiments("segmentation")
 TOY = {"steps": 3, "train_scenes": 16, "test_scenes": 4, "pretraining_steps": 2}
@@ -179,6 +179,19 @@ class TestLosses:
         assert 0.1 <= losses.best_threshold(found, truth) < 0.3
         assert losses.overlap(truth, truth) == 1
         assert losses.overlap(~truth, truth) == 0
+
+
+def test_public_weights_are_taken_where_they_are(tmp_path) -> None:
+    assert (imagenet.IMAGENET_ENCODER.name in KNOWN) == imagenet.present()
+    init.seed(3)
+    features = models.create("vgg11", num_classes=2).features.state_dict()
+    path = tmp_path / "vgg11.npz"
+    io.save(path, {f"features.{key}": value for key, value in features.items()})
+    toy = imagenet.IMAGENET_ENCODER.changed(steps=1, test_scenes=1, weights=str(path))
+    assert 0 <= toy.measured("ImageNet, 8 scenes", 0)["mean IoU"] <= 1
+    missing = imagenet.IMAGENET_ENCODER.changed(weights=str(tmp_path / "nothing.npz"))
+    with pytest.raises((CnncoreError, OSError), match="nothing"):
+        missing.measured("ImageNet, 8 scenes", 0)
 
 
 def test_the_pretrained_way_down_is_taken_whole() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from cnncore.study.experiment import Experiment
 from cnncore.study.segmentation.checkerboard import CHECKERBOARD
+from cnncore.study.segmentation.imagenet import IMAGENET_ENCODER, present
 from cnncore.study.segmentation.losses import RARE_FOREGROUND
 from cnncore.study.segmentation.pretrained import PRETRAINED
 from cnncore.study.segmentation.skips import FCN_SKIPS, UNET_BRIDGES
@@ -20,6 +21,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         UNET_BRIDGES,
         RARE_FOREGROUND,
         PRETRAINED,
+        *([IMAGENET_ENCODER] if present() else []),
         CHECKERBOARD,
     )
 }

@@ -15,10 +15,10 @@ def _fcn(settings: Settings, seed: int) -> Measures:
     model = FCN(
         settings["digits"] + 1,
         stride=settings["stride"],
-        widths=(8, 16, 32, 32, 32),
+        widths=(4, 8, 16, 32, 32),
         dense=64,
         fc6=3,
-        padding=17,  # with fc6 = 3 the least that leaves whole pixels to crop
+        padding=28,  # three by three scores for 96 pixels
         batch_norm=True,
     )
     return train_and_score(model, settings, seed)
@@ -30,13 +30,13 @@ FCN_SKIPS = Experiment(
     claim="Adding the scores of finer layers to the coarse ones sharpens the segmentation; each "
     "finer skip improves it.",
     source="Long, Shelhamer & Darrell, 2015, section 4.2, table 2 and figure 4",
-    method="FCN on a VGG-16 of widths 8 to 32 with batch norm, from scratch, each by itself. The "
-    "three differ in nothing but the skips. Digits are 32 to 48 pixels high: at stride 32 smaller "
-    "ones are hardly a pixel of the score map.",
+    method="FCN on a VGG-16 of widths 4 to 32 with batch norm, from scratch, each by itself. The "
+    "three differ in nothing but the skips. Digits are 48 to 64 pixels high: at stride 32 smaller "
+    "ones are hardly a place of the score map.",
     measures=MEASURES,
     plotted=("mean IoU", "boundary F1"),
     run=_fcn,
-    settings={**TRAINING, "digit_pixels": (32, 48), "steps": 600},
+    settings={**TRAINING, "size": 96, "digit_pixels": (48, 64), "steps": 500},
     conditions={f"FCN-{stride}s": {"stride": stride} for stride in (32, 16, 8)},
     expected=[
         Expectation(measure, f"FCN-{fine}s", f"FCN-{coarse}s")
@@ -69,7 +69,7 @@ UNET_BRIDGES = Experiment(
     measures=MEASURES,
     plotted=("mean IoU", "boundary F1"),
     run=_unet,
-    settings={**TRAINING, "steps": 500},
+    settings={**TRAINING, "steps": 350},
     conditions={
         "with bridges": {"bridges": True, "base": 8},
         "without": {"bridges": False, "base": 8},

@@ -45,7 +45,7 @@ def first_digits(split: str, count: int) -> Items:
     )
 
 
-@functools.lru_cache(maxsize=8)
+@functools.lru_cache(maxsize=16)
 def scenes(
     split: str, count: int, seed: int, classes: int, look: SceneSettings
 ) -> tuple[Sample, ...]:

@@ -33,7 +33,14 @@ UNPOOLING = Experiment(
     measures={"mean IoU": ".3f", "boundary F1": ".3f", "parameters": ",.0f"},
     plotted=("mean IoU", "boundary F1"),
     run=_segnet,
-    settings={**TRAINING, "size": 48, "digit_pixels": (16, 24), "digits": 2, "steps": 300},
+    settings={
+        **TRAINING,
+        "size": 48,
+        "digit_pixels": (16, 24),
+        "digits": 2,
+        "steps": 300,
+        "learning_rate": 0.02,
+    },
     conditions={WORDS.get(kind, kind): {"upsampling": kind} for kind in UPSAMPLINGS},
     expected=[
         Expectation(measure, "switches", worse)
