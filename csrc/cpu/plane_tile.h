@@ -14,6 +14,7 @@
 namespace cnncore {
 
 constexpr int kMaxPlaneRows = 14;
+constexpr int kLineBytes = 64;  // of a cache
 
 template <class T>
 struct PlaneTileArgs {
@@ -25,6 +26,7 @@ struct PlaneTileArgs {
   T* target;
   index_t target_stride;  // from row to row
   index_t lanes;          // pixels, at most 2 vectors; nothing beyond is read or written
+  const T* ahead;         // asked for at the same offsets meanwhile; never read
 };
 
 template <class T>

@@ -30,6 +30,7 @@ namespace cnncore {
 namespace {
 
 constexpr index_t kChunkWork = 500000;  // products worth handing to another thread
+constexpr index_t kChunks = 8;          // of each thread, where there are as many
 
 template <class T>
 class DirectLayer final : public ConvLayer<T> {
@@ -59,7 +60,9 @@ class DirectLayer final : public ConvLayer<T> {
         work = max_of(work, part.band * rows * c.depth * plan_.outputs / part.block_groups *
                                 static_cast<index_t>(part.columns.size()));
     }
-    parallel_for(start.back(), max_of(1, kChunkWork / work), [&](index_t begin, index_t end) {
+    // Neighbouring tasks on one thread: the first asks for the pixels of the next (compute()).
+    const index_t chunk = max_of(kChunkWork / work, start.back() / (kChunks * get_num_threads()));
+    parallel_for(start.back(), max_of(1, chunk), [&](index_t begin, index_t end) {
       for (index_t task = begin; task < end; ++task) {
         const auto part = std::upper_bound(start.begin(), start.end(), task) - start.begin() - 1;
         Task(*this, plan_.parts[static_cast<std::size_t>(part)],
@@ -116,6 +119,10 @@ class DirectLayer final : public ConvLayer<T> {
       result_ = to;
       const index_t all = part.pixels_in_bands() ? part.count * part.columns[0].count : part.count;
       count_ = min_of(part.band, all - first_);
+      if (part.pixels_in_bands() && part.block_groups == 1) {
+        const bool last = first_ + part.band >= all;
+        ahead_ = last ? plan_.channels * plan_.height * plan_.width - first_ : part.band;
+      }
       runs_ = part.flat ? 1 : count_;
       run_ = part.columns[0].count;
       if (part.flat) run_ = part.in_place ? count_ : count_ * run_;
@@ -185,11 +192,16 @@ class DirectLayer final : public ConvLayer<T> {
                             bias != nullptr ? bias + group_ * plan_.outputs + first : nullptr,
                             target,
                             stride,
-                            0};
+                            0,
+                            pixels};
       const index_t width = kernels_.width;
+      // Each of the first blocks asks for one cache line of every plane that the next task reads.
+      const index_t line = kLineBytes / static_cast<index_t>(sizeof(T));
+      const index_t ahead = ahead_ > 0 && b * line < 2 * width ? ahead_ + b * line : 0;
       for (index_t p = 0; p < count; p += 2 * width) {
         args.lanes = min_of(2 * width, count - p);
         args.source = pixels + p;
+        args.ahead = args.source + ahead;
         args.target = target + p;
         kernels_.run[args.lanes > width][args.lanes % width == 0][rows](args);
       }
@@ -256,6 +268,7 @@ class DirectLayer final : public ConvLayer<T> {
     index_t block_group_, group_, image_;
     index_t first_, count_;  // rows of the result, of this part (flat and in place: pixels)
     index_t runs_, run_;     // stretches of neighbouring pixels, their length
+    index_t ahead_ = 0;      // from these pixels to those of the next task; 0: not known
     const T* source_;
     T* result_;
   };

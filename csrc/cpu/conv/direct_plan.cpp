@@ -9,6 +9,7 @@ namespace cnncore {
 namespace {
 
 constexpr index_t kTasks = 16;  // as many tasks as this where the shape allows it
+constexpr index_t kBands = 64;  // the same where a task asks for the pixels of the next
 
 DirectColumns columns_of(const std::vector<index_t>& kernel, const AxisTaps& taps, index_t first,
                          index_t count) {
@@ -70,10 +71,11 @@ void cut(const DirectPlan& plan, DirectPart& part, index_t blocks, index_t lanes
                        : together && part.row_step == grid_w ? lanes / std::gcd(lanes, grid_w)
                                                              : 1;
   const index_t least = together ? ceil_div(8 * lanes, max_of(1, part.row_step)) : 1;
-  const index_t most = part.pixels_in_bands() ? room / max_of(1, plan.channels)
+  const index_t most = part.pixels_in_bands() ? room / 2 / max_of(1, plan.channels)
                                               : room / max_of(1, plan.channels * part.row_pitch) /
                                                     part.taps.local_step();
-  index_t band = max_of(1, min_of(most, ceil_div(total, ceil_div(kTasks, everything))));
+  const index_t tasks = ceil_div(part.pixels_in_bands() ? kBands : kTasks, everything);
+  index_t band = max_of(1, min_of(most, ceil_div(total, tasks)));
   band = min_of(round_up(max_of(band, least), unit), max_of(1, total));
   part.bands = max_of(1, ceil_div(total, band));
   part.band = round_up(ceil_div(total, part.bands), unit);

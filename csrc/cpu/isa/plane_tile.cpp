@@ -32,13 +32,21 @@ void run_tile(const PlaneTileArgs<T>& args) {
   for (int r = 0; r < R; ++r)
 #pragma GCC unroll 2
     for (int v = 0; v < V; ++v) sum[r][v] = broadcast(args.bias != nullptr ? args.bias[r] : T(0));
+  // The results go to as many planes as there are rows: ask for them before they are needed.
+#pragma GCC unroll 16
+  for (int r = 0; r < R; ++r) {
+    __builtin_prefetch(args.target + r * args.target_stride, 1);
+    if (V == 2) __builtin_prefetch(args.target + r * args.target_stride + width, 1);
+  }
   const T* weights = args.weights;
+  const T* const ahead = args.ahead;
   const index_t* offset = args.offset;
   for (const index_t* const end = offset + args.depth; offset != end; ++offset) {
     const T* const source = args.source + *offset;
     // Every step reads another plane, which no hardware foresees: ask for the next tile's pixels.
     __builtin_prefetch(source + V * width);
-    if (V == 2) __builtin_prefetch(source + 3 * width);
+    if (V == 2 && kVectorBytes == kLineBytes) __builtin_prefetch(source + 3 * width);
+    __builtin_prefetch(ahead + *offset, 0, 2);
     Vector pixels[V];
 #pragma GCC unroll 2
     for (int v = 0; v < V; ++v)
