@@ -208,6 +208,7 @@ def check_family(case: Case, algorithm: str, dtype: type, seed: int) -> None:
 SPLIT = [
     (2, 16, 24, 1, (40, 41), Window2d((3, 3), (1, 1), ((1, 1), (1, 1)))),
     (1, 64, 96, 1, (28, 28), Window2d((1, 1))),
+    (2, 40, 30, 1, (56, 55), Window2d((1, 1))),
     (1, 3, 20, 1, (65, 70), Window2d((7, 7), (2, 2), ((3, 3), (3, 3)))),
     (3, 40, 33, 1, (14, 14), Window2d((4, 4), (2, 2), ((1, 1), (1, 1)))),
     (2, 32, 32, 8, (20, 20), Window2d((3, 3), (1, 1), ((2, 2), (2, 2)), (2, 2))),
@@ -242,6 +243,27 @@ def test_any_number_of_threads_gives_the_same_bits(
     finally:
         native.set_num_threads(before)
     assert results[0] == results[1] == results[2]
+
+
+# Kernels of one pixel, whose weight gradient reads planes in place and may exchange x and gy:
+# more channels than outputs and the reverse, groups, strides, planes of a multiple of 1 KB (copied).
+POINTWISE = [
+    (3, 1, 20, 50, (15, 17), (1, 1)),
+    (3, 1, 50, 20, (15, 17), (1, 1)),
+    (2, 3, 5, 37, (9, 11), (1, 1)),
+    (2, 2, 130, 9, (14, 14), (2, 2)),
+    (2, 1, 9, 40, (15, 14), (2, 1)),
+    (2, 1, 12, 35, (16, 32), (1, 1)),
+    (1, 1, 40, 90, (7, 7), (1, 1)),
+]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("algorithm", ["direct", "implicit_gemm"])
+@pytest.mark.parametrize("layer", POINTWISE, ids=str)
+def test_pointwise_layers_follow_the_definition(layer: tuple, algorithm: str, dtype: type) -> None:
+    n, groups, c, o, size, stride = layer
+    check_family(Case(n, groups, c, o, size, Window2d((1, 1), stride)), algorithm, dtype, 0)
 
 
 @pytest.mark.parametrize("seed", range(10))

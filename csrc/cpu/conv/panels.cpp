@@ -1,5 +1,7 @@
 #include "cpu/conv/panels.h"
 
+#include <algorithm>
+
 #include "cnncore/check.h"
 #include "cnncore/threads.h"
 #include "cpu/gemm.h"
@@ -17,7 +19,8 @@ void pack_phase(const TileKernels<T>& kernels, const ConvShape& s, const T* weig
   parallel_for(panel_count * s.group_outputs(), grain_for(taps * width),
                [&](index_t begin, index_t end) {
                  for (index_t i = begin; i < end; ++i) {
-                   const index_t p = i / s.group_outputs(), o = i % s.group_outputs();
+                   // Filters in the order in which they lie in memory.
+                   const index_t o = i / panel_count, p = i % panel_count;
                    const index_t lanes = kernels.lanes(p, channels);
                    const index_t columns = min_of(lanes, channels - p * width);
                    T* to = panels + p * width * depth + o * taps * lanes;
@@ -25,7 +28,10 @@ void pack_phase(const TileKernels<T>& kernels, const ConvShape& s, const T* weig
                    for (index_t kh : h.kernel)
                      for (index_t kw : w.kernel) {
                        const T* tap = from + kh * s.window.w.kernel + kw;
-                       for (index_t c = 0; c < columns; ++c) to[c] = tap[c * s.taps()];
+                       if (s.taps() == 1)
+                         std::copy_n(tap, columns, to);
+                       else
+                         for (index_t c = 0; c < columns; ++c) to[c] = tap[c * s.taps()];
                        for (index_t c = columns; c < lanes; ++c) to[c] = T(0);
                        to += lanes;
                      }
