@@ -39,6 +39,8 @@ struct PlaneTileKernels {
   Run run[2][2][kMaxPlaneRows + 1];  // [vectors - 1][whole][rows]
   // out[i * pitch + r] = in[r * in_stride + i], r < rows, i < count; other lanes are undefined
   void (*pack)(const T* in, index_t in_stride, index_t rows, index_t count, T* out);
+  // to[t * pitch + i] = from[t * 2 * width + i], i < 2 * width, `count` elements in all
+  void (*split)(const T* from, index_t count, T* to, index_t pitch);
   // to[2 i] = even[i], to[2 i + 1] = odd[i], i < count
   void (*interleave)(const T* even, const T* odd, index_t count, T* to);
   // to[i] = from[2 i], i < count

@@ -246,7 +246,7 @@ def test_any_number_of_threads_gives_the_same_bits(
 
 
 # Kernels of one pixel, whose weight gradient reads planes in place and may exchange x and gy:
-# more channels than outputs and the reverse, groups, strides, planes of a multiple of 1 KB (copied).
+# more channels than outputs and the reverse, groups, strides, planes of a multiple of 1 KB.
 POINTWISE = [
     (3, 1, 20, 50, (15, 17), (1, 1)),
     (3, 1, 50, 20, (15, 17), (1, 1)),

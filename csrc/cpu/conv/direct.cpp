@@ -5,7 +5,9 @@
 // every step is two loads of pixels and one broadcast weight a channel. Pixels come from the source
 // itself where no tap leaves it, else from a copy of a band of rows with zeros around it; for a
 // stride, the copy is split by column modulo the stride, so that the pixels of neighbouring results
-// lie side by side. Nothing is transposed: this pays where the sum is short (few channels, the
+// lie side by side. Kernels of one pixel are copied tile by tile where they cannot be read in place
+// (direct_plan.cpp says when), each tile with all its channels side by side, as for a matrix
+// product. Nothing is transposed: this pays where the sum is short (few channels, the
 // first layer, 1x1), while rows narrower than a vector waste lanes. There "implicit_gemm" is
 // better.
 //
@@ -15,6 +17,7 @@
 //
 // Blocking: a task is a band of rows (of an image and a group) that half the second-level cache
 // holds; in it, blocks of output channels are outermost, since their weights fit the first level.
+// Bands read in place are smaller: while one is computed, the next is asked for.
 #include "cpu/conv/direct.h"
 
 #include <algorithm>
@@ -119,20 +122,23 @@ class DirectLayer final : public ConvLayer<T> {
       result_ = to;
       const index_t all = part.pixels_in_bands() ? part.count * part.columns[0].count : part.count;
       count_ = min_of(part.band, all - first_);
-      if (part.pixels_in_bands() && part.block_groups == 1) {
+      if (part.pixels_in_bands() && part.in_place && part.block_groups == 1) {
         const bool last = first_ + part.band >= all;
         ahead_ = last ? plan_.channels * plan_.height * plan_.width - first_ : part.band;
       }
       runs_ = part.flat ? 1 : count_;
       run_ = part.columns[0].count;
-      if (part.flat) run_ = part.in_place ? count_ : count_ * run_;
+      if (part.flat) run_ = part.pixels_in_bands() ? count_ : count_ * run_;
     }
 
     void run(const Finish<T>& finish) const {
       if (count_ <= 0) return;
       Scratch<T> local(part_.local_size);
       const T* pixels = source_ + first_ * (part_.pixels_in_bands() ? 1 : part_.row_step);
-      if (!part_.in_place) {
+      if (part_.panels) {
+        copy_panels(local.data());
+        pixels = local.data();
+      } else if (!part_.in_place) {
         copy(local.data());
         pixels = local.data();
       }
@@ -200,7 +206,7 @@ class DirectLayer final : public ConvLayer<T> {
       const index_t ahead = ahead_ > 0 && b * line < 2 * width ? ahead_ + b * line : 0;
       for (index_t p = 0; p < count; p += 2 * width) {
         args.lanes = min_of(2 * width, count - p);
-        args.source = pixels + p;
+        args.source = pixels + (part_.panels ? p * plan_.channels : p);
         args.ahead = args.source + ahead;
         args.target = target + p;
         kernels_.run[args.lanes > width][args.lanes % width == 0][rows](args);
@@ -227,6 +233,23 @@ class DirectLayer final : public ConvLayer<T> {
             to += part_.slot_pitch;
           }
         }
+    }
+
+    // Copies the pixels of the band: tile after tile, in each channel after channel.
+    void copy_panels(T* local) const {
+      const index_t tile = 2 * kernels_.width, columns = part_.columns[0].count;
+      const index_t step = part_.columns[0].taps.step;
+      const bool whole = part_.taps.step == 1 && step == 1 && columns == plan_.width;
+      const index_t row = first_ / columns, rows = ceil_div(first_ + count_, columns) - row;
+      Scratch<T> line(whole ? 0 : rows * columns);
+      for (index_t c = 0; c < plan_.channels; ++c) {
+        const T* const plane = source_ + c * plan_.height * plan_.width;
+        for (index_t r = 0; r < rows && !whole; ++r)
+          copy_row(plane + (row + r) * part_.taps.step * plan_.width, 0, step,
+                   line.data() + r * columns);
+        kernels_.split(whole ? plane + first_ : line.data() + first_ - row * columns, count_,
+                       local + c * tile, plan_.channels * tile);
+      }
     }
 
     // to[i] = from[column + i * step], zero outside the row.
@@ -266,7 +289,7 @@ class DirectLayer final : public ConvLayer<T> {
     const DirectPart& part_;
     const PlaneTileKernels<T>& kernels_;
     index_t block_group_, group_, image_;
-    index_t first_, count_;  // rows of the result, of this part (flat and in place: pixels)
+    index_t first_, count_;  // rows of the result, of this part, or pixels
     index_t runs_, run_;     // stretches of neighbouring pixels, their length
     index_t ahead_ = 0;      // from these pixels to those of the next task; 0: not known
     const T* source_;

@@ -29,6 +29,7 @@ struct DirectPart {
   // Where the micro-kernel reads: in the source itself, or in a copy with zeros around it, whose
   // rows are split by column modulo the step.
   bool in_place = false;
+  bool panels = false;                    // or: one pixel each, copied tile after tile
   index_t row_step = 0;                   // from row to row of results
   index_t slot_pitch = 0, row_pitch = 0;  // of the copy
   std::vector<index_t> slots = {};        // the columns modulo the step that are copied
@@ -38,13 +39,13 @@ struct DirectPart {
   bool joined = false;  // rows of pixels are computed as one long row, with what lies between them
   bool flat = false;    // rows of results lie side by side in source and target: one long row
 
-  index_t band = 1, bands = 1;  // rows of one task (flat and in place: pixels)
+  index_t band = 1, bands = 1;  // rows of one task, or its pixels
   index_t block_groups = 1;
 
   index_t tasks(index_t images, index_t groups) const {
     return images * groups * bands * block_groups;
   }
-  bool pixels_in_bands() const { return flat && in_place; }
+  bool pixels_in_bands() const { return flat && (in_place || panels); }
 };
 
 // A convolution seen as a correlation of planes: `channels` in, `outputs` out, of one group.

@@ -4,6 +4,7 @@
 #include "cnncore/check.h"
 #include "cpu/caches.h"
 #include "cpu/conv/direct.h"
+#include "cpu/plane_tile.h"
 
 namespace cnncore {
 namespace {
@@ -26,7 +27,7 @@ void lay_out(const DirectPlan& plan, DirectPart& part, index_t lanes, index_t by
   const index_t step = part.columns[0].taps.step, grid_w = part.columns[0].count;
   // Planes whose size is a multiple of 1 KB would fight for cache lines: copy those.
   const bool apart = plan.channels < 8 || plan.height * plan.width * bytes % 1024 != 0;
-  part.in_place = apart && step == 1 && part.taps.inside(part.count, plan.height);
+  part.in_place = step == 1 && part.taps.inside(part.count, plan.height);
   part.lowest = 0;
   index_t highest = 0;
   bool first = true;
@@ -44,6 +45,14 @@ void lay_out(const DirectPlan& plan, DirectPart& part, index_t lanes, index_t by
       if (std::find(part.slots.begin(), part.slots.end(), slot) == part.slots.end())
         part.slots.push_back(slot);
     }
+  // Kernels of one pixel come to another plane, that is to another page, with every step. With
+  // vectors of half a cache line that is too often for the table of pages.
+  const std::vector<index_t> same{0};
+  const bool one_pixel = part.taps.shift == same && part.columns[0].taps.shift == same;
+  part.in_place = part.in_place && (!one_pixel || lanes * bytes >= kLineBytes);
+  part.panels = one_pixel && !(part.in_place && apart) && part.columns.size() == 1 &&
+                plan.target_row_step == 1;
+  part.in_place = part.in_place && apart && !part.panels;
   if (part.in_place) {
     part.row_pitch = plan.width;
     part.row_step = part.taps.step * plan.width;
@@ -53,7 +62,8 @@ void lay_out(const DirectPlan& plan, DirectPart& part, index_t lanes, index_t by
     part.row_step = part.taps.local_step() * part.row_pitch;
   }
   const bool side_by_side = part.row_step == grid_w;
-  part.flat = side_by_side && part.columns.size() == 1 && plan.target_row_step == 1;
+  part.flat =
+      (side_by_side || part.panels) && part.columns.size() == 1 && plan.target_row_step == 1;
   // Phases of columns pass through a buffer: there, pixels between the rows do no harm, and long
   // rows waste fewer lanes.
   part.joined = part.columns.size() > 1 && part.row_step <= round_up(grid_w, lanes);
@@ -83,7 +93,13 @@ void cut(const DirectPlan& plan, DirectPart& part, index_t blocks, index_t lanes
   part.block_groups = max_of(1, min_of(blocks, ceil_div(kTasks, everything * part.bands)));
 }
 
-void fill_offsets(const DirectPlan& plan, DirectPart& part) {
+void fill_offsets(const DirectPlan& plan, DirectPart& part, index_t lanes) {
+  if (part.panels) {
+    for (index_t channel = 0; channel < plan.channels; ++channel)
+      part.columns[0].offset.push_back(channel * 2 * lanes);
+    part.local_size = checked_product(plan.channels, round_up(part.band, 2 * lanes));
+    return;
+  }
   part.channel_pitch = plan.height * plan.width;
   part.local_size = 0;
   const index_t step = part.columns[0].taps.step;
@@ -152,7 +168,7 @@ DirectPlan::DirectPlan(const ConvShape& s, ConvDirection direction, index_t rows
     }
     lay_out(*this, part, lanes, bytes);
     cut(*this, part, blocks, lanes, bytes);
-    fill_offsets(*this, part);
+    fill_offsets(*this, part, lanes);
   }
 }
 

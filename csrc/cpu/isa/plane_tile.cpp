@@ -94,6 +94,17 @@ void pack(const T* in, index_t in_stride, index_t rows, index_t count, T* out) {
 }
 
 template <class T>
+void split(const T* from, index_t count, T* to, index_t pitch) {
+  constexpr index_t width = Simd<T>::width;
+  index_t i = 0;
+  for (; i + 2 * width <= count; i += 2 * width, to += pitch) {
+    store(to, load(from + i));
+    store(to + width, load(from + i + width));
+  }
+  for (index_t k = 0; i + k < count; ++k) to[k] = from[i + k];
+}
+
+template <class T>
 void interleave(const T* even, const T* odd, index_t count, T* to) {
   constexpr index_t width = Simd<T>::width;
   constexpr auto lanes = std::make_index_sequence<width>();
@@ -135,6 +146,7 @@ CNNCORE_HD PlaneTileKernels<T> make_table() {
   table.pitch = kPitch<T>;
   fill(table, std::make_integer_sequence<int, kRows>());
   table.pack = &pack<T>;
+  table.split = &split<T>;
   table.interleave = &interleave<T>;
   table.skip = &skip<T>;
   return table;
