@@ -53,6 +53,7 @@ OTHERS = {
     "fastrcnn_vgg16": ((3, 600, 1000), {"num_classes": 20}, "", SHAPES),
     "fasterrcnn_vgg16": ((3, 600, 1000), {"num_classes": 20}, "", SHAPES),
     "maskrcnn_small": ((3, 128, 128), {"num_classes": 10}, "", RUNTIME),
+    "rcnn_small": ((3, 36, 36), {"num_classes": 10}, "", ""),
     **{
         f"{name}_small": ((3, 128, 128), {"num_classes": 10}, "", "")
         for name in ("fasterrcnn", "fastrcnn", "retinanet", "rfcn", "ssd", "yolo")
@@ -78,7 +79,10 @@ OTHERS = {
 }
 # Networks that ask for proposals, too: what runs once an image (R-CNN: once a proposal).
 ONCE = {
-    "rcnn_alexnet": lambda model: Sequential(model.features, model.hidden, model.predictor),
+    **{
+        name: lambda model: Sequential(model.features, model.hidden, model.predictor)
+        for name in ("rcnn_alexnet", "rcnn_small")
+    },
     "sppnet_zf5": lambda model: model.features,
     "fastrcnn_vgg16": lambda model: model.backbone,
     "fastrcnn_small": lambda model: model.backbone,

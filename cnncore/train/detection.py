@@ -6,10 +6,12 @@ Letters: ``N C H W`` images, ``R`` proposals.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 from cnncore import models
 from cnncore.data import Dataset, Sample, Scenes
+from cnncore.models.detection.region_stage import StagedDetector
 from cnncore.nn import init
 from cnncore.train.loop import LossTerms, Recipe, Rng
 from cnncore.train.sources import Source, open_source
@@ -109,10 +111,17 @@ class ProposedScenes:
         return self.kept[index]
 
 
-def fast_rcnn_task(recipe: Recipe) -> Task:
-    """Fast R-CNN on proposals of selective search."""
+STAGE_SCENES = 200  # that R-CNN's support vector machines are trained on
+
+
+def proposed_task(name: str, recipe: Recipe) -> Task:
+    """A detector on proposals of selective search.
+
+    R-CNN's support vector machines are trained when it is first asked for detections.
+    """
     init.seed(recipe.seed)
-    model = models.create("fastrcnn_small", num_classes=10)
+    model = models.create(name, num_classes=10)
+    training = ProposedScenes(Scenes("train", PROPOSED_SCENES, seed=recipe.seed))
 
     def outputs(batch: Sequence[Proposed]) -> Any:
         images = images_of([scene for scene, _ in batch]).to(model.device)
@@ -123,6 +132,9 @@ def fast_rcnn_task(recipe: Recipe) -> Task:
         return terms
 
     def predict(samples: Sequence[Proposed]) -> list[Any]:
+        if isinstance(model, StagedDetector) and model.stage is None:
+            scenes = [training[index] for index in range(STAGE_SCENES)]
+            model.fit_stage([(outputs([scene]), [scene.sample]) for scene in scenes])
         found: list[Any] = model.decode(outputs(samples))
         return found
 
@@ -134,16 +146,20 @@ def fast_rcnn_task(recipe: Recipe) -> Task:
         return [scenes[index] for index in range(count)]
 
     return Task(
-        *("fastrcnn_small", model, recipe, loss, predict, score, ("box AP50",)),
-        training_set=lambda seed: ProposedScenes(Scenes("train", PROPOSED_SCENES, seed=seed)),
+        *(name, model, recipe, loss, predict, score, ("box AP50",)),
+        training_set=lambda seed: training,
         held_out=unseen,
     )
 
 
 DETECTION: Tasks = {
     "fasterrcnn_small": (box_task("fasterrcnn_small", draws=True), Recipe(steps=1500)),
-    "fastrcnn_small": (fast_rcnn_task, Recipe(steps=1500)),
+    "fastrcnn_small": (partial(proposed_task, "fastrcnn_small"), Recipe(steps=1500)),
     "maskrcnn_small": (detection_task, Recipe(steps=3000)),
+    "rcnn_small": (
+        partial(proposed_task, "rcnn_small"),
+        Recipe(steps=600, batch_size=4, learning_rate=0.002),
+    ),
     "retinanet_small": (box_task("retinanet_small", draws=False), Recipe(steps=1500)),
     "rfcn_small": (box_task("rfcn_small", draws=True), Recipe(steps=1500)),
     "ssd_small": (box_task("ssd_small", draws=False), Recipe(steps=1500)),

@@ -13,6 +13,7 @@ forests); a contour is a connected run of edges of one of eight directions, all 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnncore.errors import ArgumentError, require
-from cnncore.vision.boxes import FloatArray, Size
+from cnncore.vision.boxes import FloatArray, IntArray, Size
 from cnncore.vision.nms import nms, top_k
 from cnncore.vision.proposals import Proposals
 from cnncore.vision.regions import Floats, rgb_floats
@@ -36,6 +37,47 @@ class Contours:
     strength: Floats  # (H, W), 0 where there is no edge
     weight: Floats  # (G,) sum of the strengths of each contour
     boxes: Floats  # (G, 4) around each
+
+    @functools.cached_property
+    def sums(self) -> Floats:
+        """``(H + 1, W + 1)``: of all strengths above and left of a corner."""
+        table = np.zeros((self.strength.shape[0] + 1, self.strength.shape[1] + 1))
+        table[1:, 1:] = self.strength.cumsum(0).cumsum(1)
+        return table
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Windows of one height and width."""
+
+    top: IntArray  # (I,) first rows
+    left: IntArray  # (J,) first columns
+    height: int
+    width: int
+
+    def boxes(self) -> FloatArray:
+        """``(I · J, 4)``, row after row."""
+        y, x = (v.reshape(-1) for v in np.meshgrid(self.top, self.left, indexing="ij"))
+        corners = [x, y, x + self.width, y + self.height]
+        return np.stack(corners, 1).astype(np.float32)
+
+    def contained(self, contours: Contours) -> Floats:
+        """``(I, J)``: the weight of the contours that lie wholly inside each window.
+
+        A contour is inside a rectangle of the grid's places: it is added at that rectangle's
+        corners, and sums along both axes spread it out.
+        """
+        x1, y1, x2, y2 = contours.boxes.T
+        i1 = np.searchsorted(self.top, y2 - self.height)
+        j1 = np.searchsorted(self.left, x2 - self.width)
+        i2, j2 = np.searchsorted(self.top, y1, "right"), np.searchsorted(self.left, x1, "right")
+        fits = (i1 < i2) & (j1 < j2)
+        marks = np.zeros((len(self.top) + 1, len(self.left) + 1))
+        weight = contours.weight[fits]
+        for i, j, sign in ((i1, j1, 1), (i1, j2, -1), (i2, j1, -1), (i2, j2, 1)):
+            np.add.at(marks, (i[fits], j[fits]), sign * weight)
+        spread: Floats = marks.cumsum(0).cumsum(1)[:-1, :-1]
+        return spread
 
 
 @dataclass(frozen=True)
@@ -62,35 +104,34 @@ class EdgeBoxes:
         ``picture``: ``(H, W, 3)`` uint8 or ``(3, H, W)`` floats 0..1.  Without edges: none.
         """
         contours = find_contours(rgb_floats(picture), self.threshold)
-        windows = np.concatenate(
-            [np.zeros((0, 4), np.float32), *self.windows(contours.strength.shape)]
-        )
-        scores = self.score(contours, windows)
-        good = np.flatnonzero(scores > 0)
-        best = good[top_k(scores[good], 4 * count)]  # suppression compares all pairs
-        kept = best[nms(windows[best], scores[best].astype(np.float32), self.nms_iou)][:count]
-        return Proposals(windows[kept], scores[kept].astype(np.float32))
+        boxes, scores = [np.zeros((0, 4), np.float32)], [np.zeros(0)]
+        for grid in self.grids(contours.strength.shape):
+            boxes.append(grid.boxes())
+            whole = grid.contained(contours).reshape(-1)
+            scores.append(self._score(whole, contours, boxes[-1]))
+        windows, values = np.concatenate(boxes), np.concatenate(scores)
+        good = np.flatnonzero(values > 0)
+        best = good[top_k(values[good], 4 * count)]  # suppression compares all pairs
+        kept = best[nms(windows[best], values[best].astype(np.float32), self.nms_iou)][:count]
+        return Proposals(windows[kept], values[kept].astype(np.float32))
 
-    def windows(self, size: Size) -> Iterator[FloatArray]:
-        """Windows ``(R, 4)`` inside a picture, those of one size and shape at a time.
+    def grids(self, size: Size) -> Iterator[Grid]:
+        """All windows inside a picture, those of one height and width together; whole pixels.
 
-        Neighbours in place, area or shape overlap by ``step_iou``.
+        Neighbours in place, area or shape overlap by about ``step_iou``.
         """
         height, width = size
         # Two equal windows apart by d of their side share (1 - d) of 1 + d.
         apart = (1 - self.step_iou) / (1 + self.step_iou)
-        ratios = _steps(
-            1 / self.max_ratio, self.max_ratio, ((1 + self.step_iou) / (2 * self.step_iou)) ** 2
-        )
+        wider = ((1 + self.step_iou) / (2 * self.step_iou)) ** 2
+        ratios = _steps(1 / self.max_ratio, self.max_ratio, wider)
         for area in _steps(self.min_area, float(height * width), 1 / self.step_iou):
             for ratio in ratios:
-                h, w = np.sqrt(area * ratio), np.sqrt(area / ratio)
-                if h > height or w > width:
-                    continue
-                top = np.arange(0, height - h + 1e-9, max(1.0, apart * h))
-                left = np.arange(0, width - w + 1e-9, max(1.0, apart * w))
-                y, x = (v.reshape(-1) for v in np.meshgrid(top, left, indexing="ij"))
-                yield np.stack([x, y, x + w, y + h], 1).astype(np.float32)
+                h, w = max(1, round(np.sqrt(area * ratio))), max(1, round(np.sqrt(area / ratio)))
+                if h <= height and w <= width:
+                    top = np.arange(0, height - h + 1, max(1, int(apart * h)))
+                    left = np.arange(0, width - w + 1, max(1, int(apart * w)))
+                    yield Grid(top, left, h, w)
 
     def score(self, contours: Contours, boxes: FloatArray) -> Floats:
         """Objectness of boxes ``(R, 4)``, at least 0.
@@ -98,23 +139,28 @@ class EdgeBoxes:
         Whole contours inside count, less what lies in the middle quarter: objects have their edges
         near their border.
         """
-        sums = np.zeros((contours.strength.shape[0] + 1, contours.strength.shape[1] + 1))
-        sums[1:, 1:] = contours.strength.cumsum(0).cumsum(1)
         wide = boxes.astype(np.float64)
-        sides = wide[:, 2:] - wide[:, :2]
         whole = np.zeros(len(boxes))
         per = max(1, _CHUNK // max(1, len(contours.weight)))
         for start in range(0, len(boxes), per):
             part = wide[start : start + per, None]
-            inside = (contours.boxes[:, :2] >= part[..., :2]) & (
-                contours.boxes[:, 2:] <= part[..., 2:]
-            )
-            whole[start : start + per] = inside.all(2) @ contours.weight
+            near = contours.boxes[:, :2] >= part[..., :2]
+            far = contours.boxes[:, 2:] <= part[..., 2:]
+            whole[start : start + per] = (near & far).all(2) @ contours.weight
+        return self._score(whole, contours, boxes)
+
+    def _score(self, whole: Floats, contours: Contours, boxes: FloatArray) -> Floats:
+        """From the sums of the contours inside."""
+        wide = boxes.astype(np.float64)
+        sides = wide[:, 2:] - wide[:, :2]
         middle = np.concatenate([wide[:, :2] + sides / 4, wide[:, 2:] - sides / 4], 1)
         left, top, right, bottom = np.rint(middle).astype(np.int64).T
+        sums = contours.sums
         centre = sums[bottom, right] - sums[top, right] - sums[bottom, left] + sums[top, left]
         length = np.maximum(2 * sides.sum(1), 1e-9)
-        result: Floats = np.maximum(whole - centre, 0) / length**self.kappa
+        # Sums of many edges cancel where there is nothing: no score out of rounding.
+        left_over = np.where(whole - centre > 1e-9, whole - centre, 0)
+        result: Floats = left_over / length**self.kappa
         return result
 
 

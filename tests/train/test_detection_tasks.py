@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cnncore.data import Scenes
-from cnncore.train import make_task
+from cnncore.train import detection, make_task
 from cnncore.train.detection import DETECTION, SEARCH, ProposedScenes, box_scores
 from cnncore.vision import Objects, proposal_recall
 
@@ -14,7 +14,8 @@ NAMES = sorted(DETECTION)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_step_of_each_detector_runs_and_its_boxes_are_scored(name: str) -> None:
+def test_a_step_of_each_detector_runs_and_its_boxes_are_scored(name: str, monkeypatch) -> None:
+    monkeypatch.setattr(detection, "STAGE_SCENES", 4)
     pytest.importorskip("pycocotools")
     task = make_task(name, steps=1, batch_size=2)
     before = {k: p.numpy().copy() for k, p in task.model.named_parameters()}

@@ -331,13 +331,25 @@ def test_a_plain_picture_has_no_boxes(size: tuple[int, int]) -> None:
 
 
 def test_windows_cover_places_at_their_overlap() -> None:
-    settings_ = EdgeBoxes(min_area=100.0)
-    for group in settings_.windows((40, 60)):
+    for grid in EdgeBoxes(min_area=100.0).grids((40, 60)):
+        group = grid.boxes()
         assert group.min() >= 0
-        assert (group[:, 2:] <= (60 + 1e-4, 40 + 1e-4)).all()
-        row = group[group[:, 1] == group[0, 1]]
-        if len(row) > 1:
-            assert vision.box_iou(row[:1], row[1:2])[0, 0] >= 0.65 - 0.15  # whole-pixel steps
+        assert (group[:, 2:] <= (60, 40)).all()
+        if len(grid.left) > 1:
+            assert vision.box_iou(group[:1], group[1:2])[0, 0] >= 0.65
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_contours_inside_windows_are_counted_on_the_whole_grid_at_once(seed: int) -> None:
+    contours = find_contours(rgb_floats(picture(seed)))
+    assert len(contours.weight) > 10
+    for grid in EdgeBoxes(min_area=60.0).grids(contours.strength.shape):
+        wanted = []
+        for x1, y1, x2, y2 in grid.boxes().tolist():
+            inside = [w for w, (a, b, c, d) in zip(contours.weight, contours.boxes, strict=True)
+                      if x1 <= a and y1 <= b and c <= x2 and d <= y2]  # fmt: skip
+            wanted.append(sum(inside))
+        np.testing.assert_allclose(grid.contained(contours).reshape(-1), wanted, atol=1e-9)
 
 
 # --- recall ---------------------------------------------------------------------------------------

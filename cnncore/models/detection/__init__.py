@@ -54,6 +54,7 @@ from cnncore.models.detection.sliding_window import SlidingWindow, WindowSetting
 from cnncore.models.detection.small import (
     fasterrcnn_small,
     fastrcnn_small,
+    rcnn_small,
     retinanet_small,
     rfcn_small,
     ssd_small,
@@ -81,6 +82,7 @@ DETECTORS: dict[str, Callable[..., Module]] = {
     "maskrcnn_resnet50_fpn": maskrcnn_resnet50_fpn,
     "maskrcnn_small": maskrcnn_small,
     "rcnn_alexnet": rcnn_alexnet,
+    "rcnn_small": rcnn_small,
     "retinanet_resnet50_fpn": retinanet_resnet50_fpn,
     "retinanet_small": retinanet_small,
     "rfcn_resnet50": rfcn_resnet50,
@@ -153,6 +155,7 @@ __all__ = [
     "maskrcnn_resnet50_fpn",
     "maskrcnn_small",
     "rcnn_alexnet",
+    "rcnn_small",
     "retinanet_resnet50_fpn",
     "retinanet_small",
     "rfcn_resnet50",

@@ -13,10 +13,12 @@ from cnncore.models.backbones import ResNetSettings
 from cnncore.models.detection.fast_rcnn import FastRcnn, FastRcnnSettings
 from cnncore.models.detection.faster_rcnn import FasterRcnn, RcnnSettings
 from cnncore.models.detection.mask_rcnn import SMALL
+from cnncore.models.detection.rcnn import CropSettings, Rcnn
 from cnncore.models.detection.retinanet import RetinaNet, RetinaNetSettings
 from cnncore.models.detection.rfcn import Rfcn, RfcnSettings
 from cnncore.models.detection.ssd import Extra, Ssd, SsdSettings
 from cnncore.models.detection.yolo import POOL, Yolo, YoloSettings
+from cnncore.nn import Conv2d, Flatten, GroupNorm, Linear, MaxPool2d, Module, ReLU, Sequential
 from cnncore.vision import (
     AnchorSettings,
     BalancedSampler,
@@ -170,3 +172,26 @@ def fastrcnn_small(num_classes: int, **changes: Any) -> FastRcnn:
     RoI Align instead of pooling: objects of 20 to 40 pixels are three to five cells.
     """
     return FastRcnn(num_classes, replace(SMALL_FAST, **changes))
+
+
+SMALL_CROPS = CropSettings(
+    crop=36,
+    context=4,
+    sampler=BalancedSampler(32, 10 / 32),
+    detections=replace(CropSettings().detections, max_detections=20),
+    resize=None,
+)
+
+
+def crop_classifier() -> Sequential:
+    """Three convolutions and two dense layers for crops of 36×36."""
+    layers: list[Module] = []
+    for channels, out in ((3, 16), (16, 32), (32, 64)):
+        layers += [Conv2d(channels, out, 3, padding=1), GroupNorm(8, out), ReLU(), MaxPool2d(2, 2)]
+    dense = Flatten(), Linear(64 * 4 * 4, 128), ReLU(), Linear(128, 1)
+    return Sequential(*layers, *dense)
+
+
+def rcnn_small(num_classes: int, **changes: Any) -> Rcnn:
+    """R-CNN on crops of 36×36; ``changes`` replace fields of ``SMALL_CROPS``."""
+    return Rcnn(num_classes, replace(SMALL_CROPS, **changes), crop_classifier())
