@@ -60,7 +60,8 @@ def main() -> int:
     parser.add_argument("--time", action="store_true", help="measure steps, train nothing")
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     options = parser.parse_args()
-    for name in options.names or SYSTEMS:
+    on_scenes = [name for name, system in SYSTEMS.items() if system.data == "scenes"]
+    for name in options.names or on_scenes:
         new = {"step_seconds": step_seconds(name)} if options.time else trained(name, options.runs)
         results = json.loads(RESULTS.read_text("utf-8")) if RESULTS.exists() else {"systems": {}}
         results["systems"].setdefault(name, {}).update(new)

@@ -18,6 +18,7 @@ from cnncore.kernels import cuda, dispatch
 from cnncore.models.classification import VARIANTS
 from cnncore.nn import Module, Sequential
 from cnncore.onnx.registry import NEWEST, OPERATORS
+from cnncore.train.segmentation import CLASSES, SYSTEMS
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -258,6 +259,48 @@ def gpu_table() -> str:
     return "\n".join(lines if devices else [*lines, f"| – | {NOT_MEASURED} |"])
 
 
+# --- segmenters trained here ----------------------------------------------------------------------
+
+STATED = ROOT / "docs" / "segmentation.json"  # benchmarks/segmentation_training.py writes it
+
+
+def stages(name: str) -> list[str]:
+    """The systems that are trained one after the other for this one."""
+    after = SYSTEMS[name].after
+    return [*(stages(after) if after else []), name]
+
+
+def segmentation_table() -> str:
+    """Every small segmentation system: its network, training, and the scores that were measured."""
+    head = (
+        "| `cnncore train` | network | pixels | parameters | steps | seconds | validation | test |"
+    )
+    stated = json.loads(STATED.read_text("utf-8"))
+    lines = [f"{head} |", "|---|---|---:|---:|---:|---:|---:|---:|"]
+    for name, system in SYSTEMS.items():
+        if system.data != "scenes":
+            continue
+        found = stated["systems"].get(name, {})
+        model = models.outline(system.network, num_classes=CLASSES, **system.settings)
+        parts = [(SYSTEMS[s].recipe.steps, stated["systems"].get(s, {})) for s in stages(name)]
+        times = [steps * part["step_seconds"] for steps, part in parts if "step_seconds" in part]
+        seconds = f"{sum(times):.0f}" if len(times) == len(parts) else "–"
+        scores = [
+            f"{found[split]:.3f}".removeprefix("0") if split in found else "–"
+            for split in ("validation", "test")
+        ]
+        steps = " + ".join(f"{steps:,}" for steps, _ in parts)
+        cells = (
+            *(f"`{name}`", f"`{system.network}`", 128 // system.scale),
+            *(f"{model.num_parameters():,}", steps, seconds, *scores),
+        )
+        lines.append(f"| {' | '.join(map(str, cells))} |")
+    timed = (
+        f"Seconds: {stated['timed_on']}." if "timed_on" in stated else "Times: not yet measured."
+    )
+    return "\n".join([*lines, "", timed])
+
+
 # --- where they stand -----------------------------------------------------------------------------
 
 TABLES = {
@@ -265,6 +308,7 @@ TABLES = {
     ("docs/onnx.md", "operators"): operator_table,
     ("docs/gpu.md", "kernels"): kernel_table,
     ("README.md", "gpu"): gpu_table,
+    ("docs/segmentation.md", "segmentation"): segmentation_table,
 }
 
 

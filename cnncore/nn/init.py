@@ -10,6 +10,7 @@ Letters: ``O`` output, ``C`` input channels (of a group), ``KH KW`` kernel.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -34,8 +35,11 @@ GAINS = {
 }
 
 
-def seed(n: int) -> None:
-    """Restart the package's generator; without it every process begins as after ``seed(0)``."""
+def seed(n: int | Sequence[int]) -> None:
+    """Restart the package's generator; without it every process begins as after ``seed(0)``.
+
+    Several numbers name a stream of their own, as with ``numpy.random.default_rng``.
+    """
     _generator.bit_generator.state = np.random.default_rng(n).bit_generator.state
 
 

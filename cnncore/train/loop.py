@@ -22,7 +22,7 @@ import numpy as np
 from cnncore.autograd import Tensor
 from cnncore.errors import ArgumentError, CnncoreError, require
 from cnncore.io import checkpoint_metadata, load_checkpoint, save_checkpoint
-from cnncore.nn import Module
+from cnncore.nn import Module, init
 from cnncore.optim import AdamW, clip_grad_norm, schedules
 
 Rng = np.random.Generator
@@ -121,6 +121,7 @@ def fit(
             rng = np.random.default_rng(
                 (recipe.seed, step)
             )  # so that a resumed step draws the same
+            init.seed((recipe.seed, step, 1))  # of dropout, likewise
             optimizer.lr = schedule(step)
             terms = loss(batch, rng, step / recipe.steps)
             values = _step(model, optimizer, terms, recipe.clip_norm, step)

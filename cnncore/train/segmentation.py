@@ -200,6 +200,10 @@ VGG = (8, 16, 32, 64, 64)
 FCN: dict[str, Any] = {
     "widths": VGG, "dense": 64, "fc6": 3, "padding": 17, "batch_norm": True, "dropout": 0.1,
 }  # fmt: skip
+# An encoder and its mirror image; a fifth pooling would leave 2×2 places of 64×64 pixels.
+MIRRORED: dict[str, Any] = {
+    "widths": (16, 32, 64, 64), "depths": (2, 2, 3, 3), "norm": "group",
+}  # fmt: skip
 
 SYSTEMS: dict[str, System] = {
     "sliding_window": System(
@@ -233,19 +237,19 @@ SYSTEMS: dict[str, System] = {
     ),
     "deconvnet": System(
         "deconvnet",
-        {"widths": VGG, "dense": 128, "fc6": 2},
-        Recipe(steps=2000, batch_size=4, learning_rate=0.004),
+        {**MIRRORED, "dense": 128, "fc6": 2},
+        Recipe(steps=2500, batch_size=4, learning_rate=0.004),
         scale=2,
     ),
     "segnet": System(
         "segnet",
-        {"widths": (16, 32, 64, 64, 64)},
-        Recipe(steps=2000, batch_size=4, learning_rate=0.004),
+        MIRRORED,
+        Recipe(steps=3000, batch_size=4, learning_rate=0.004),
         scale=2,
     ),
     "segnet_basic": System(
         "segnet_basic",
-        {"width": 24},
+        {"width": 16, "norm": "group"},
         Recipe(steps=2000, batch_size=4, learning_rate=0.004),
         scale=2,
     ),
@@ -271,13 +275,13 @@ SYSTEMS: dict[str, System] = {
     "ternausnet11": System(
         "ternausnet11",
         {"filters": 8, "widths": (16, 32, 64, 64, 64)},
-        Recipe(steps=2000, batch_size=4, learning_rate=0.002),
+        Recipe(steps=4000, batch_size=4, learning_rate=0.002),
         scale=2,
     ),
     "ternausnet16": System(
         "ternausnet16",
         {"filters": 4, "widths": (16, 32, 64, 64, 64)},
-        Recipe(steps=2000, batch_size=4, learning_rate=0.002),
+        Recipe(steps=3000, batch_size=4, learning_rate=0.002),
         scale=2,
     ),
     "fpn": System(
@@ -288,7 +292,7 @@ SYSTEMS: dict[str, System] = {
     "unet_fpn": System(
         "unet_fpn",
         {"base": 16, "depth": 3, "norm": "group", "out_channels": 32, "width": 32},
-        Recipe(steps=2000, batch_size=4, learning_rate=0.004),
+        Recipe(steps=1500, batch_size=4, learning_rate=0.004),
         scale=2,
     ),
 }

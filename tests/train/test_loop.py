@@ -15,7 +15,7 @@ import pytest
 
 from cnncore.autograd import Tensor
 from cnncore.errors import ArgumentError
-from cnncore.nn import Module, Parameter
+from cnncore.nn import Dropout, Module, Parameter
 from cnncore.train import DivergedError, History, Recipe, fit
 
 RECIPE = Recipe(steps=8, batch_size=2, warmup_steps=2, checkpoint_seconds=1e9)
@@ -61,6 +61,26 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(tmp_path: Path) -
     assert first.steps == 3
     assert second.steps == whole.steps == 8
     assert resumed.a.data.tobytes() == straight.a.data.tobytes()
+    assert second.terms == whole.terms
+
+
+def test_dropout_of_a_resumed_run_draws_what_it_would_have(tmp_path: Path) -> None:
+    def dropping(model: Slope) -> Any:
+        def loss(x: float, rng: np.random.Generator, progress: float) -> dict[str, Tensor]:
+            return {"kept": Dropout(0.5)(model.a * np.full(50, x)).mean()}
+
+        return loss
+
+    histories = []
+    for stop in (None, 3, None):
+        model = Slope()
+        batches = lambda step, stop=stop: itertools.islice(  # noqa: E731
+            numbers(step), None if stop is None else stop - step
+        )
+        path = tmp_path / "c.npz" if histories else None
+        histories.append(fit(model, dropping(model), batches, RECIPE, path, progress=False))
+    whole, first, second = histories
+    assert (first.steps, second.steps) == (3, 8)
     assert second.terms == whole.terms
 
 

@@ -9,7 +9,8 @@ Source: Noh, Hong & Han, "Learning deconvolution network for semantic segmentati
 and table 2; layer names as in the authors' published network, with ``-`` written ``_``.  Batch norm
 follows every convolution and transposed convolution, whose biases stay.
 Differences: the paper trains on cropped objects first and merges proposals at the end; here it is a
-network for whole images.  ``widths``, ``dense`` and ``fc6`` exist to train small ones.
+network for whole images.  ``widths``, ``depths``, ``dense``, ``fc6`` and ``norm`` exist to train
+small ones.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from cnncore.models.classification.blocks import initialise_for_relu
 from cnncore.models.classification.vgg import DEPTHS, WIDTHS
 from cnncore.models.segmentation.segmenter import Segmenter
 from cnncore.models.segmentation.upsampling import Upsampling
-from cnncore.nn import BatchNorm2d, Conv2d, ConvTranspose2d
+from cnncore.nn import Conv2d, ConvTranspose2d, norm_layer
 
 
 class DeconvNet(Segmenter):
@@ -36,21 +37,23 @@ class DeconvNet(Segmenter):
         widths: Sequence[int] = WIDTHS,
         dense: int = 4096,
         fc6: int = 7,
+        depths: Sequence[int] = DEPTHS[16],
         upsampling: str = "switches",
+        norm: str = "batch",
     ) -> None:
-        self.num_classes, self.depths = num_classes, DEPTHS[16]
+        self.num_classes, self.depths = num_classes, tuple(depths)
         channels = in_channels
         for block, (width, count) in enumerate(zip(widths, self.depths, strict=True), 1):
             for i in range(1, count + 1):
                 setattr(self, f"conv{block}_{i}", Conv2d(channels, width, 3, padding=1))
-                setattr(self, f"bn{block}_{i}", BatchNorm2d(width))
+                setattr(self, f"bn{block}_{i}", norm_layer(norm, width))
                 channels = width
         self.fc6 = Conv2d(channels, dense, fc6)
-        self.bnfc6 = BatchNorm2d(dense)
+        self.bnfc6 = norm_layer(norm, dense)
         self.fc7 = Conv2d(dense, dense, 1)
-        self.bnfc7 = BatchNorm2d(dense)
+        self.bnfc7 = norm_layer(norm, dense)
         self.fc6_deconv = ConvTranspose2d(dense, channels, fc6)
-        self.fc6_deconv_bn = BatchNorm2d(channels)
+        self.fc6_deconv_bn = norm_layer(norm, channels)
         for block in range(len(widths), 0, -1):
             setattr(self, f"unpool{block}", Upsampling(upsampling, channels))
             count = self.depths[block - 1]
@@ -58,7 +61,7 @@ class DeconvNet(Segmenter):
                 # The last of a block brings the channels to those of the next.
                 out = widths[block - 2] if i == count and block > 1 else channels
                 setattr(self, f"deconv{block}_{i}", ConvTranspose2d(channels, out, 3, padding=1))
-                setattr(self, f"debn{block}_{i}", BatchNorm2d(out))
+                setattr(self, f"debn{block}_{i}", norm_layer(norm, out))
                 channels = out
         self.seg_score = Conv2d(channels, num_classes, 1)
         initialise_for_relu(self)

@@ -10,8 +10,8 @@ Letters: ``N C H W`` images, ``K`` classes.
 Source: Badrinarayanan, Kendall & Cipolla, "SegNet", 2017, section 3 and figure 2; layer names,
 sizes and the basic variant as in the authors' published networks (segnet_train,
 segnet_basic_train).
-Differences: other ways up than by switches can be chosen (``upsampling``); ``widths`` and
-``depths`` exist to train small ones.  Batch norm keeps running statistics.
+Differences: other ways up than by switches can be chosen (``upsampling``); ``widths``, ``depths``
+and ``norm`` exist to train small ones.  Batch norm keeps running statistics.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from cnncore.models.classification.blocks import initialise_for_relu
 from cnncore.models.classification.vgg import DEPTHS, WIDTHS
 from cnncore.models.segmentation.segmenter import Segmenter
 from cnncore.models.segmentation.upsampling import Upsampling
-from cnncore.nn import BatchNorm2d, Conv2d
+from cnncore.nn import Conv2d, norm_layer
 
 
 class SegNet(Segmenter):
@@ -38,13 +38,14 @@ class SegNet(Segmenter):
         widths: Sequence[int] = WIDTHS,
         depths: Sequence[int] = DEPTHS[16],
         upsampling: str = "switches",
+        norm: str = "batch",
     ) -> None:
         self.num_classes, self.depths = num_classes, tuple(depths)
         channels = in_channels
         for block, (width, count) in enumerate(zip(widths, depths, strict=True), 1):
             for i in range(1, count + 1):
                 setattr(self, f"conv{block}_{i}", Conv2d(channels, width, 3, padding=1))
-                setattr(self, f"conv{block}_{i}_bn", BatchNorm2d(width))
+                setattr(self, f"conv{block}_{i}_bn", norm_layer(norm, width))
                 channels = width
         for block in range(len(widths), 0, -1):
             setattr(self, f"upsample{block}", Upsampling(upsampling, channels))
@@ -54,7 +55,7 @@ class SegNet(Segmenter):
                 out = channels if i > 1 else num_classes if last else widths[block - 2]
                 setattr(self, f"conv{block}_{i}_D", Conv2d(channels, out, 3, padding=1))
                 if not last:
-                    setattr(self, f"conv{block}_{i}_D_bn", BatchNorm2d(out))
+                    setattr(self, f"conv{block}_{i}_D_bn", norm_layer(norm, out))
                 channels = out
         initialise_for_relu(self)
 
@@ -92,16 +93,17 @@ class SegNetBasic(Segmenter):
         in_channels: int = 3,
         width: int = 64,
         upsampling: str = "switches",
+        norm: str = "batch",
     ) -> None:
         self.num_classes = num_classes
         for block in range(1, 5):
             channels = in_channels if block == 1 else width
             setattr(self, f"conv{block}", Conv2d(channels, width, 7, padding=3))
-            setattr(self, f"conv{block}_bn", BatchNorm2d(width))
+            setattr(self, f"conv{block}_bn", norm_layer(norm, width))
         for block in range(4, 0, -1):
             setattr(self, f"upsample{block}", Upsampling(upsampling, width))
             setattr(self, f"conv_decode{block}", Conv2d(width, width, 7, padding=3))
-            setattr(self, f"conv_decode{block}_bn", BatchNorm2d(width))
+            setattr(self, f"conv_decode{block}_bn", norm_layer(norm, width))
         self.conv_classifier = Conv2d(width, num_classes, 1)
         initialise_for_relu(self)
 
