@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 from cnncore.models.backbones.fpn import FeaturePyramid, ResNetFpn
-from cnncore.models.backbones.levels import Body, ClassifierBody, FeatureLevels, make_body
+from cnncore.models.backbones.levels import (
+    Body,
+    ClassifierBody,
+    FeatureLevels,
+    body_at,
+    make_body,
+)
 from cnncore.models.backbones.resnet import (
     BasicBlock,
     Bottleneck,
@@ -22,6 +28,7 @@ __all__ = [
     "ResNetBody",
     "ResNetFpn",
     "ResNetSettings",
+    "body_at",
     "make_body",
     "residual_stage",
 ]

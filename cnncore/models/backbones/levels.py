@@ -128,6 +128,27 @@ class FeatureLevels(Module):
         return found
 
 
+class OneLevel(Module):
+    """One of the maps of a body."""
+
+    shown = ("index",)
+
+    def __init__(self, body: Module, index: int) -> None:
+        self.body, self.index = body, index
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(N, 3, H, W)`` to ``(N, C, H_l, W_l)``"""
+        y: Tensor = self.body(x)[self.index]
+        return y
+
+
+def body_at(body: Body, level: int) -> tuple[Module, int]:
+    """A body's one map of a level, and its channels."""
+    made, channels = make_body(body, (level,))
+    index = level - LEVELS[0] if len(channels) > 1 else 0
+    return OneLevel(made, index), channels[index]
+
+
 def _place(root: Module, name: str, module: Module) -> None:
     """Hang a module into a tree under a dotted name, making what is between."""
     *path, last = name.split(".")
@@ -203,4 +224,4 @@ def chain_of(classifier: Module) -> list[tuple[str, tuple[int, ...]]]:
     return steps
 
 
-__all__ = ["Body", "ClassifierBody", "FeatureLevels", "make_body", "pad_windows"]
+__all__ = ["Body", "ClassifierBody", "FeatureLevels", "body_at", "make_body", "pad_windows"]

@@ -23,13 +23,13 @@ import numpy as np
 from cnncore.autograd import Tensor, no_grad
 from cnncore.errors import ArgumentError
 from cnncore.geometry import as_int
-from cnncore.models.backbones import Body, ClassifierBody, make_body
+from cnncore.models.backbones import Body, ClassifierBody, body_at
 from cnncore.models.detection.detector import Detector, checked_images
 from cnncore.models.detection.rcnn import checked_proposals
 from cnncore.models.detection.resize import Resize
 from cnncore.models.detection.roi_heads import RoiHeads, RoiSettings
 from cnncore.models.detection.truth import checked_truth
-from cnncore.nn import Linear, Module, Sequential
+from cnncore.nn import Linear, Sequential
 from cnncore.vision import BalancedSampler, DetectionSettings, IouMatcher, LevelRule, Objects
 from cnncore.vision.boxes import FloatArray, Size
 
@@ -69,28 +69,6 @@ class RegionOutputs:
     features: list[Tensor]  # one map (N, C, H / 16, W / 16)
     proposals: list[FloatArray]  # (R, 4) of each image
     image_sizes: list[Size]
-
-
-def body_at(body: Body, level: int) -> tuple[Module, int]:
-    """A body's one map of a level, and its channels."""
-    made, channels = make_body(body, (level,))
-    return LastLevel(made, level - 2 if len(channels) > 1 else 0), channels[
-        level - 2 if len(channels) > 1 else 0
-    ]
-
-
-class LastLevel(Module):
-    """One of the maps of a body."""
-
-    shown = ("index",)
-
-    def __init__(self, body: Module, index: int) -> None:
-        self.body, self.index = body, index
-
-    def forward(self, x: Tensor) -> Tensor:
-        """``(N, 3, H, W)`` to ``(N, C, H_l, W_l)``"""
-        y: Tensor = self.body(x)[self.index]
-        return y
 
 
 class FastRcnn(Detector):

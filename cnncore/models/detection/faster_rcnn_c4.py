@@ -25,9 +25,9 @@ import numpy as np
 
 from cnncore.autograd import Tensor, no_grad
 from cnncore.geometry import as_int
-from cnncore.models.backbones import Body, ClassifierBody
+from cnncore.models.backbones import Body, ClassifierBody, body_at
 from cnncore.models.detection.detector import checked_images
-from cnncore.models.detection.fast_rcnn import FastRcnnSettings, body_at
+from cnncore.models.detection.fast_rcnn import FastRcnnSettings
 from cnncore.models.detection.faster_rcnn import FasterRcnn, Outputs, RcnnSettings
 from cnncore.models.detection.resize import Resize
 from cnncore.models.detection.roi_heads import RoiHeads, RoiSettings

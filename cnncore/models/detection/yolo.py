@@ -28,6 +28,7 @@ from cnncore import ops
 from cnncore.autograd import Tensor, beside, events
 from cnncore.errors import ShapeError
 from cnncore.geometry import as_int
+from cnncore.models.backbones import Body, body_at
 from cnncore.models.classification.blocks import initialise_for_relu
 from cnncore.models.detection.detector import Detector, checked_images
 from cnncore.models.detection.resize import Resize
@@ -65,6 +66,8 @@ TINY: Layers = (
 class YoloSettings:
     """All of YOLO; the defaults are the paper's."""
 
+    # A body gives its map of level 5, stride 32, and ``layers`` go on from there.
+    body: Body | None = None
     layers: Layers = PAPER
     norm: str | None = None  # a name in nn.norm.NORMS, after every convolution
     hidden: int = 4096  # of the layer before the last; 0: there is none
@@ -142,6 +145,9 @@ class Yolo(Detector):
         self.settings, self.resize = settings, settings.resize
         layers: list[Module] = []
         channels = 3
+        if settings.body is not None:
+            made, channels = body_at(settings.body, 5)
+            layers.append(made)
         for layer in settings.layers:
             if layer == POOL:
                 layers.append(MaxPool2d(2, 2))

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from cnncore import Tensor
+from cnncore import Tensor, explain
 from cnncore.errors import ArgumentError
 from cnncore.models import outline
 from cnncore.models.backbones import ClassifierBody, ResNetSettings
@@ -557,3 +557,26 @@ def test_bodies_of_fast_rcnn() -> None:
     outputs = model(images, boxes)
     assert outputs.features[0].shape == (2, 32, 6, 6)
     assert np.isfinite(total(model.loss(outputs, truth, np.random.default_rng(0))).item())
+
+
+def adds(model, shape: tuple[int, int, int]) -> int:
+    return explain.cost(model, shape, 1, backward=False).total("multiply_adds")
+
+
+def test_multiply_adds() -> None:
+    model = outline("rcnn_alexnet", num_classes=20)
+    crop = Sequential(model.features, model.hidden, model.predictor)
+    assert adds(crop, (3, 227, 227)) / 1e9 == pytest.approx(0.7204, abs=5e-5)
+    spp = adds(outline("sppnet_zf5").features, (3, 224, 224)) + 12_800 * 4096 + 4096 * 5096
+    assert spp / 1e9 == pytest.approx(1.1827, abs=5e-5)
+    # Figures for 600×1000 and 2,000 regions of a VGG whose poolings round up: conv5 has 38×63
+    # cells; here, as in torchvision's weights, 37×62.
+    more = 3 * 9 * 512 * 512 * (38 * 63 - 37 * 62)
+    body = adds(outline("fastrcnn_vgg16").backbone, (3, 600, 1000)) + more
+    last, (first, second) = 4096 * 105, (25_088 * 4096, 4096 * 4096)
+    assert (body + 2000 * (first + second + last)) / 1e9 == pytest.approx(423.8, abs=0.05)
+    thin = 1024 * (25_088 + 4096) + 256 * (4096 + 4096)
+    assert (body + 2000 * (thin + last)) / 1e9 == pytest.approx(248.7, abs=0.05)
+    proposals = (38 * 63 - 37 * 62) * (9 * 512 * 512 + 9 * 5 * 512) + 38 * 63 * 9 * 512
+    faster = adds(outline("fasterrcnn_vgg16"), (3, 600, 1000)) + more + proposals
+    assert (faster + 300 * (first + second + last)) / 1e9 == pytest.approx(225.6, abs=0.05)
