@@ -20,7 +20,7 @@ REFERENCES := torchvision==0.28.0 timm==1.0.31 pretrainedmodels==0.7.4 \
 THEIR_IMPORTS := absl-py h5py huggingface_hub ml_dtypes munch namex optree pillow pyyaml requests \
     rich safetensors scipy six tqdm
 
-.PHONY: help demo test training training-segmentation conformance parity parity-networks fuzz sanitize lint format bench clean
+.PHONY: help demo test training training-segmentation training-detection conformance parity parity-networks fuzz sanitize lint format bench clean
 .DEFAULT_GOAL := help
 
 help:
@@ -28,6 +28,7 @@ help:
 	@echo "make test      the tests, in an environment of their own (.venv)"
 	@echo "make training  train to the stated scores and check them, minutes each"
 	@echo "make training-segmentation  of these, every segmentation system (half an hour)"
+	@echo "make training-detection  of these, the small detectors that have a stated score"
 	@echo "make conformance  ONNX's own test cases and networks, counted by operator"
 	@echo "make parity    compare with PyTorch and ONNX Runtime (.venv-parity)"
 	@echo "make parity-networks  every whole network, too, with torchvision, timm, Keras (half an hour)"
@@ -71,6 +72,9 @@ training: $(VENV)/.ready
 training-segmentation: $(VENV)/.ready
 	$(VENV)/bin/python -m pytest -q -m training tests/train/test_training_segmentation.py \
 	    tests/models/segmentation/test_full_size_steps.py $(ARGS)
+
+training-detection: $(VENV)/.ready
+	$(VENV)/bin/python -m pytest -q -m training tests/train/test_training_detection.py $(ARGS)
 
 conformance: $(VENV)/.ready
 	CNNCORE_NUM_THREADS=1 $(VENV)/bin/python tests/onnx/onnx_cases.py $(ARGS)

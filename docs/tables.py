@@ -18,6 +18,7 @@ from cnncore.kernels import cuda, dispatch
 from cnncore.models.classification import VARIANTS
 from cnncore.nn import Module, Sequential
 from cnncore.onnx.registry import NEWEST, OPERATORS
+from cnncore.train.detection import DETECTION
 from cnncore.train.segmentation import CLASSES, SYSTEMS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -301,6 +302,39 @@ def segmentation_table() -> str:
     return "\n".join([*lines, "", timed])
 
 
+# --- detectors trained here -----------------------------------------------------------------------
+
+DETECTORS_STATED = ROOT / "docs" / "detection.json"  # benchmarks/detection_training.py writes it
+AP50_GOALS = {
+    "fasterrcnn_small": 0.94,
+    "ssd_small": 0.85,
+    "rfcn_small": 0.85,
+    "yolo_small": 0.65,
+    "fastrcnn_small": 0.70,
+}
+
+
+def detection_table() -> str:
+    """Every small detector: its training, the goal, and the scores that were measured."""
+    stated = json.loads(DETECTORS_STATED.read_text("utf-8"))
+    lines = [
+        "| `cnncore train` | parameters | steps | seconds | AP50 | AP | goal (AP50) |",
+        "|---|---:|---:|---:|---:|---:|---:|",
+    ]
+    for name in sorted(stated["systems"]):
+        found = stated["systems"][name]
+        steps = DETECTION[name][1].steps
+        seconds = f"{steps * found['step_seconds']:.0f}" if "step_seconds" in found else "–"
+        scores = [
+            f"{found[key]:.3f}".removeprefix("0") if key in found else "–" for key in ("AP50", "AP")
+        ]
+        goal = f"{AP50_GOALS[name]:.2f}".removeprefix("0") if name in AP50_GOALS else "–"
+        size = models.outline(name, num_classes=10).num_parameters()
+        cells = [f"`{name}`", f"{size:,}", f"{steps:,}", seconds, *scores, goal]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join([*lines, "", f"Seconds: {stated['timed_on']}, median step times steps."])
+
+
 # --- where they stand -----------------------------------------------------------------------------
 
 TABLES = {
@@ -309,6 +343,7 @@ TABLES = {
     ("docs/gpu.md", "kernels"): kernel_table,
     ("README.md", "gpu"): gpu_table,
     ("docs/segmentation.md", "segmentation"): segmentation_table,
+    ("docs/detection.md", "detection"): detection_table,
 }
 
 
