@@ -10,6 +10,7 @@ Letters: ``N C H W`` of the input plane, ``KH KW`` kernel, ``OH OW`` output plan
 from __future__ import annotations
 
 import functools
+import math
 import operator
 from dataclasses import dataclass
 from typing import Any
@@ -27,9 +28,7 @@ MAX_ELEMENTS = 2**59
 
 def checked_size(argument: str, *sizes: int) -> int:
     """The product of sizes, refusing what a 64-bit index cannot address."""
-    product = 1
-    for size in sizes:
-        product *= int(size)
+    product = math.prod(map(int, sizes))
     if product > MAX_ELEMENTS:
         raise ArgumentError(argument, "at most 2**59 elements in all", f"{sizes}", "smaller sizes")
     return product
@@ -37,6 +36,8 @@ def checked_size(argument: str, *sizes: int) -> int:
 
 def as_int(argument: str, value: object, minimum: int) -> int:
     """An integer not below ``minimum``; floats and booleans are refused, NumPy's are fine."""
+    if type(value) is int and value >= minimum:  # the usual case
+        return value
     try:
         if isinstance(value, (bool, np.bool_)):
             raise TypeError

@@ -75,7 +75,7 @@ def info() -> str:
 
 
 def _line(name: str, value: str) -> str:
-    return f"{name:<20}{value}"
+    return f"{name:<22}{value}"
 
 
 def _device_lines() -> Iterator[str]:

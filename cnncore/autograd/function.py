@@ -131,16 +131,7 @@ class Function:
             results = (results,)
         self.shapes = tuple([y.shape for y in results])
         if record:
-            self.edges = tuple([t.edge if w else None for t, w in zip(inputs, wants, strict=True)])  # type: ignore[union-attr]
-            outputs = tuple(
-                [
-                    Tensor._result(y, self, i if y.dtype.kind == "f" else None)
-                    for i, y in enumerate(results)
-                ]
-            )
-            self._kept = [None if i is None else _Kept(inputs[i]) for i in self._keep_inputs]
-            self._kept += [_Kept(outputs[i], self, i) for i in self._keep_outputs]
-            self._kept += [_Kept(array) for array in self._arrays]
+            outputs = self._record(inputs, wants, results)
         else:
             outputs = tuple([Tensor._result(y, None, None) for y in results])
         self._arrays = ()
@@ -149,6 +140,33 @@ class Function:
         if watched:
             events.emit("after_forward", self, inputs, outputs)
         return outputs[0] if single else outputs
+
+    def _record(
+        self,
+        inputs: tuple[Tensor | None, ...],
+        wants: tuple[bool, ...],
+        results: tuple[Array, ...],
+    ) -> tuple[Tensor, ...]:
+        """The outputs as part of the graph, and everything kept."""
+        # t.edge, without a call
+        self.edges = tuple(
+            [(t._edge or (t, 0)) if w else None for t, w in zip(inputs, wants, strict=True)]  # type: ignore[union-attr]
+        )
+        outputs = tuple(
+            [
+                Tensor._result(y, self, i if y.dtype.kind == "f" else None)
+                for i, y in enumerate(results)
+            ]
+        )
+        self._kept = kept = []
+        for position in self._keep_inputs:
+            tensor = None if position is None else inputs[position]
+            kept.append(None if position is None else _Kept(tensor))
+        for position in self._keep_outputs:
+            kept.append(_Kept(outputs[position], self, position))
+        for array in self._arrays:
+            kept.append(_Kept(array))
+        return outputs
 
     def _refuse_nonfinite(self, arrays: list[Any], results: tuple[Any, ...]) -> None:
         if all(is_finite(y) for y in results):
@@ -163,15 +181,19 @@ class Function:
 class _Kept:
     """A tensor or array held for backward, and enough to notice that it has been written to."""
 
-    __slots__ = ("array", "counter", "edge", "is_tensor", "requires_grad", "sample", "version")
+    __slots__ = ("array", "counter", "edge", "is_tensor", "sample", "version")
 
     def __init__(self, value: Any, producer: Function | None = None, index: int = 0) -> None:
         self.is_tensor = isinstance(value, Tensor)
-        self.array = value.data if self.is_tensor else value
-        self.requires_grad = self.is_tensor and value.requires_grad
-        # An output knows its producer by name only: holding the tensor would close a cycle.
-        self.edge = (producer, index) if producer else value.edge if self.requires_grad else None
-        self.counter = value.counter if self.is_tensor else [0]
+        self.edge: Edge | None = None
+        if self.is_tensor:
+            self.array, self.counter = value.data, value.counter
+            # An output knows its producer by name only: holding the tensor would close a cycle.
+            self.edge = (producer, index) if producer is not None else value._edge
+            if self.edge is None and value._leaf_requires_grad:
+                self.edge = value, 0
+        else:
+            self.array, self.counter = value, [0]
         self.version = self.counter[0]
         self.sample = _sample(self.array)
 
@@ -184,7 +206,7 @@ class _Kept:
             )
         if not self.is_tensor:
             return self.array
-        return Tensor(self.array, _edge=self.edge, _counter=self.counter)
+        return Tensor._view(self.array, self.edge, self.counter)
 
 
 def _sample(array: Array, nbytes: int = 0) -> bytes:

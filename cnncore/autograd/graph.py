@@ -75,22 +75,23 @@ def _visit(
     retain: bool,
 ) -> None:
     """One op: take the gradients of its outputs, give those of its inputs."""
-    gys = []
+    gys: list[Tensor | None] = []
     for index in range(len(node.shapes)):
         key = (id(node), index)
-        gy = _hooked((node, index), arrived)
+        gy = arrived.pop(key, None) if not node.hooks else _hooked((node, index), arrived)
         if gy is not None and targets is not None and key in targets:
             arrived[key] = gy
-        elif gy is not None:
-            del arrived[key]
+        elif node.hooks:
+            arrived.pop(key, None)
         gys.append(gy)
     if all(gy is None for gy in gys):
         return
     needs = node.needs
-    node.needs = tuple(
-        edge is not None and (targets is None or _key(edge) in targets or id(edge[0]) in useful)
-        for edge in node.edges
-    )
+    if targets is not None:
+        node.needs = tuple(
+            edge is not None and (_key(edge) in targets or id(edge[0]) in useful)
+            for edge in node.edges
+        )
     if events.observers:
         events.emit("before_backward", node, tuple(gys))
     try:
@@ -104,9 +105,10 @@ def _visit(
         raise GraphError(
             f"backward of {node.name} returned {len(gxs)} gradients for {len(node.edges)} inputs"
         )
+    anomaly = modes.is_anomaly_enabled()
     for edge, needed, gx in zip(node.edges, wanted, gxs, strict=True):
         if edge is not None and needed and gx is not None:
-            if modes.is_anomaly_enabled() and not is_finite(gx.data):
+            if anomaly and not is_finite(gx.data):
                 where = f"; its forward was called at {node.line}" if node.line else ""
                 raise AnomalyError(f"backward of {node.name} gave NaN or Inf{where}")
             _add(arrived, edge, gx)
@@ -115,9 +117,9 @@ def _visit(
 
 
 def _add(arrived: dict[Key, Tensor], edge: Edge, gradient: Tensor) -> None:
-    key = _key(edge)
-    shape = edge[0].shape if isinstance(edge[0], Tensor) else edge[0].shapes[edge[1]]
-    if gradient.shape != tuple(shape):
+    key = id(edge[0]), edge[1]
+    shape = edge[0].data.shape if isinstance(edge[0], Tensor) else edge[0].shapes[edge[1]]
+    if gradient.data.shape != shape:
         name = "a leaf" if isinstance(edge[0], Tensor) else edge[0].name
         raise GraphError(f"gradient towards {name} has shape {gradient.shape}, expected {shape}")
     present = arrived.get(key)

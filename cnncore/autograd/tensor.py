@@ -90,10 +90,14 @@ class Tensor:
         """The output of an op; NumPy's scalars become 0-d arrays."""
         if isinstance(data, np.generic):
             data = np.asarray(data)
-        # The constructor without its questions: this runs for every result of every op.
+        return Tensor._view(data, None if node is None or index is None else (node, index), [0])
+
+    @staticmethod
+    def _view(data: Array, edge: Edge | None, counter: list[int]) -> Tensor:
+        """The constructor without its questions: this runs for every result of every op."""
         result = Tensor.__new__(Tensor)
-        result.data, result.grad, result.counter = data, None, [0]
-        result._edge = None if node is None or index is None else (node, index)
+        result.data, result.grad, result.counter = data, None, counter
+        result._edge = edge
         result.hooks, result._leaf_requires_grad = (), False
         return result
 

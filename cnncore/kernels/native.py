@@ -397,8 +397,6 @@ def normalize_backward(
 # {name: (number in the compiled table, parameters)}
 _ACTIVATIONS: dict[str, tuple[int, int]] = _native.activations() if _native else {}
 _BINARY = {"add": 0, "subtract": 1, "multiply": 2, "divide": 3, "maximum": 4}
-# NumPy's own loops are as good on one core; below this a second one does not pay.
-_BINARY_FROM = 16384
 
 
 def _activating(kind: str, params: Sequence[float]) -> Activating:
@@ -420,12 +418,13 @@ def pointwise(
 
 
 def ufunc(name: str, *arrays: Array) -> Array:
-    """See ``contract.ufunc``: threads for large float arrays, else NumPy."""
-    if name in _BINARY and len(arrays) == 2:
+    """See ``contract.ufunc``: compiled for two float arrays alike or a number, else NumPy."""
+    number = _BINARY.get(name)
+    if number is not None and len(arrays) == 2:
         a, b = arrays
-        large = max(a.size, b.size) >= _BINARY_FROM and (a.shape == b.shape or not a.ndim * b.ndim)
-        if large and a.dtype == b.dtype and a.dtype.kind == "f" and a.dtype.itemsize in (4, 8):
-            return _call(_native.binary, _BINARY[name], _ready(a), _ready(b))
+        alike = a.dtype is b.dtype and (a.shape == b.shape or not a.ndim or not b.ndim)
+        if alike and a.dtype.char in "fd":
+            return _call(_native.binary, number, _ready(a), _ready(b))
     return array.ufunc(name, *arrays)
 
 

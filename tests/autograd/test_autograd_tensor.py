@@ -131,7 +131,7 @@ def test_every_op_can_be_followed_to_its_kernels(capsys):
     assert "conv.py:" in lines[0]
     for part in ("Function Conv2d", "kernel conv2d", "contract.py:", "checks", "dispatch.py:"):
         assert part in text
-    assert "row_moments" in cnncore.where(ops.batch_norm)
+    assert "normalize" in cnncore.where(ops.batch_norm)
     assert "pointwise" in cnncore.where(ops.gelu)
     with pytest.raises(ArgumentError, match="conv2d"):
         cnncore.where("conv2d")
@@ -150,4 +150,4 @@ def test_info_says_what_runs_on_what():
     for kernel in cnncore.kernels.dispatch.KERNELS:
         assert f"  {kernel} " in text
     with cnncore.kernels.dispatch.use_backend("array"):
-        assert "backend asked for   array" in cnncore.info()
+        assert "backend asked for     array" in cnncore.info()

@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from cnncore.kernels.array.modules import Array, array_module, native
+from cnncore.kernels.array.modules import Array, array_module, native, quiet
 
 
+@quiet
 def forward(
     rows: Any, x: Array, weight: Array | None, bias: Array | None, joined: int, eps: float
 ) -> tuple[Array, Array, Array]:
@@ -31,6 +32,7 @@ def forward(
     return y.reshape(x.shape), mean, variance
 
 
+@quiet
 def backward(
     rows: Any,
     gy: Array,

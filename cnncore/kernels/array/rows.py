@@ -47,7 +47,6 @@ def row_linear2(x: Array, z: Array, a: Array, b: Array, c: Array) -> Array:
     return finish(xp, a * native(x) + b * native(z) + c)
 
 
-@quiet
 def normalize(
     x: Array, weight: Array | None, bias: Array | None, joined: int, eps: float
 ) -> tuple[Array, Array, Array]:
@@ -55,7 +54,6 @@ def normalize(
     return normalization.forward(sys.modules[__name__], x, weight, bias, joined, eps)
 
 
-@quiet
 def normalize_backward(
     gy: Array,
     x: Array,

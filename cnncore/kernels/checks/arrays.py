@@ -66,9 +66,10 @@ def floats(names: Sequence[str], *arrays: Array) -> bool:
 
 def factors(names: Sequence[str], *arrays: Array) -> bool:
     """``floats`` or, on a device, float16 or bfloat16 (all of one type): what convolutions take."""
-    if getattr(getattr(arrays[0], "dtype", None), "name", "") not in NARROW:
+    first = getattr(arrays[0], "dtype", None)
+    # a dtype's name takes a microsecond to make
+    if first is F32 or first is F64 or getattr(first, "name", "") not in NARROW:
         return floats(names, *arrays)
-    first = arrays[0].dtype
     if not same_device(names, arrays):
         expected = f"float32 or float64 on the host ({first} needs a CUDA device)"
         raise DTypeError(names[0], expected, first, f"{names[0]}.astype(np.float32)")
