@@ -1,9 +1,9 @@
 // What a convolution costs by each algorithm: the rule behind "auto", all of it.
 //
-// The unit is a step: one multiply-add of a whole vector by the micro-kernel, about 1/100 of what a
-// microsecond holds per core on the machine below. Transforms and copies were measured once and are
-// stated in steps, too; so the rule needs no table of shapes and holds, roughly, for any machine on
-// which arithmetic and caches are as much in proportion.
+// The unit is a step: one multiply-add of a whole vector by the micro-kernel, about 1/3600 of what
+// a microsecond holds per core on the machine below. Transforms and copies were measured once and
+// are stated in steps, too; so the rule needs no table of shapes and holds, roughly, for any
+// machine on which arithmetic and caches are as much in proportion.
 #pragma once
 
 #include "cpu/conv/shape.h"
