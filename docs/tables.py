@@ -23,6 +23,8 @@ from cnncore.train.segmentation import CLASSES, SYSTEMS
 
 ROOT = Path(__file__).resolve().parents[1]
 
+STATED = ROOT / "docs" / "segmentation.json"  # benchmarks/segmentation_training.py writes it
+
 # --- networks -------------------------------------------------------------------------------------
 
 # What was verified, and by which tests; README.md says it in words.
@@ -93,6 +95,12 @@ ONCE = {
 CENTERFACE = (1_819_999, 1_851_532_800)
 
 
+def trained_segmenters() -> set[str]:
+    """Those of which docs/segmentation.md states a score."""
+    found = json.loads(STATED.read_text("utf-8"))["systems"]
+    return {SYSTEMS[name].network for name, row in found.items() if "test" in row}
+
+
 def verified(name: str) -> str:
     """The letters of a network."""
     marks = []
@@ -105,7 +113,7 @@ def verified(name: str) -> str:
             marks.append(PHOTOGRAPHS)
     else:
         marks = list(OTHERS[name][3])
-    if name in TRAINED_HERE:
+    if name in TRAINED_HERE or name in trained_segmenters():
         marks.append(TRAINED)
     return " ".join(marks)
 
@@ -261,8 +269,6 @@ def gpu_table() -> str:
 
 
 # --- segmenters trained here ----------------------------------------------------------------------
-
-STATED = ROOT / "docs" / "segmentation.json"  # benchmarks/segmentation_training.py writes it
 
 
 def stages(name: str) -> list[str]:

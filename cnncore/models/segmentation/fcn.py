@@ -13,9 +13,9 @@ Letters: ``N C H W`` images, ``K`` classes.
 Source: Long, Shelhamer & Darrell, "Fully convolutional networks for semantic segmentation", 2015,
 section 4 and figure 3; layer names, padding and crops as in the authors' released networks.
 State-dict keys are those of the most used PyTorch implementation (torchfcn).
-Differences: ``batch_norm``, ``widths``, ``dense``, ``fc6``, ``padding`` and ``dropout`` exist to
-train small ones from nothing; the released ones have none of it.  With batch norm, convolutions
-lose their bias.
+Differences: ``norm``, ``widths``, ``dense``, ``fc6``, ``padding`` and ``dropout`` exist to train
+small ones from nothing; the released ones have none of it.  With a norm, FCN's convolutions lose
+their bias.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from cnncore.errors import ArgumentError
 from cnncore.models.classification.blocks import initialise_for_relu
 from cnncore.models.classification.vgg import DEPTHS, WIDTHS
 from cnncore.models.segmentation.segmenter import Segmenter, cropped
-from cnncore.nn import BatchNorm2d, Buffer, Conv2d, ConvTranspose2d, Dropout, Module, init
+from cnncore.nn import Buffer, Conv2d, ConvTranspose2d, Dropout, Module, init, norm_layer
 
 BLOCKS = (3, 4, 5)  # pooling layers that a score may come from
 
@@ -87,7 +87,8 @@ class FCN(Segmenter):
     of a factor 2, are always trained there and fixed in the released networks: here both follow
     ``learned``).  ``at_once``: the skips' features are scaled by constants (0.01 for pool4, 0.0001
     for pool3), with which all three streams can be trained from the start.  ``padding``: of the
-    first convolution; ``fc6``: that layer's kernel.
+    first convolution; ``fc6``: that layer's kernel.  ``norm``: a name in ``cnncore.nn.norm.NORMS``,
+    behind every convolution of the blocks; ``batch_norm`` is ``"batch"``.
     """
 
     def __init__(
@@ -103,7 +104,9 @@ class FCN(Segmenter):
         padding: int = 100,
         batch_norm: bool = False,
         dropout: float = 0.5,
+        norm: str | None = None,
     ) -> None:
+        norm = "batch" if batch_norm and norm is None else norm
         if stride not in (8, 16, 32):
             raise ArgumentError("stride", "8, 16 or 32", stride)
         self.num_classes, self.stride = num_classes, stride
@@ -112,14 +115,14 @@ class FCN(Segmenter):
         for block, (width, count) in enumerate(zip(widths, DEPTHS[16], strict=True), 1):
             for i in range(1, count + 1):
                 pad = padding if (block, i) == (1, 1) else 1
-                conv = Conv2d(channels, width, 3, padding=pad, bias=not batch_norm)
+                conv = Conv2d(channels, width, 3, padding=pad, bias=norm is None)
                 setattr(self, f"conv{block}_{i}", conv)
-                if batch_norm:
-                    setattr(self, f"bn{block}_{i}", BatchNorm2d(width))
+                if norm is not None:
+                    setattr(self, f"bn{block}_{i}", norm_layer(norm, width))
                 place, channels = place.window(3, 1, pad), width
             place = place.window(2, 2, 0)
             self.places[f"pool{block}"] = place
-        self.blocks, self.batch_norm = DEPTHS[16], batch_norm
+        self.blocks, self.normed = DEPTHS[16], norm is not None
         self.fc6 = Conv2d(channels, dense, fc6)
         self.fc7 = Conv2d(dense, dense, 1)
         self.drop = Dropout(dropout)
@@ -150,7 +153,7 @@ class FCN(Segmenter):
         for block, count in enumerate(self.blocks, 1):
             for i in range(1, count + 1):
                 x = getattr(self, f"conv{block}_{i}")(x)
-                if self.batch_norm:
+                if self.normed:
                     x = getattr(self, f"bn{block}_{i}")(x)
                 x = ops.relu(x)
             x = ops.max_pool2d(x, 2, 2, ceil_mode=True)
@@ -191,8 +194,8 @@ class FCN(Segmenter):
 class FCNAlexNet(Segmenter):
     """FCN-32s on AlexNet (CaffeNet's order: pooling before normalisation).
 
-    ``widths`` are those of the five convolutions; the other arguments are ``FCN``'s.  Batch norm
-    takes the place of the local response norm.
+    ``widths`` are those of the five convolutions; the other arguments are ``FCN``'s.  A norm takes
+    the place of the local response norm.
     """
 
     def __init__(
@@ -205,17 +208,19 @@ class FCNAlexNet(Segmenter):
         padding: int = 100,
         batch_norm: bool = False,
         dropout: float = 0.5,
+        norm: str | None = None,
     ) -> None:
-        self.num_classes, self.batch_norm = num_classes, batch_norm
+        norm = "batch" if batch_norm and norm is None else norm
+        self.num_classes, self.normed = num_classes, norm is not None
         one, two, three, four, five = widths
         self.conv1 = Conv2d(3, one, 11, 4, padding)
         self.conv2 = Conv2d(one, two, 5, padding=2, groups=2)
         self.conv3 = Conv2d(two, three, 3, padding=1)
         self.conv4 = Conv2d(three, four, 3, padding=1, groups=2)
         self.conv5 = Conv2d(four, five, 3, padding=1, groups=2)
-        if batch_norm:
+        if norm is not None:
             for number, width in enumerate(widths, 1):
-                setattr(self, f"bn{number}", BatchNorm2d(width))
+                setattr(self, f"bn{number}", norm_layer(norm, width))
         self.fc6 = Conv2d(five, dense, fc6)
         self.fc7 = Conv2d(dense, dense, 1)
         self.drop = Dropout(dropout)
@@ -232,14 +237,14 @@ class FCNAlexNet(Segmenter):
     def _layer(self, number: int, x: Any) -> Tensor:
         """Convolution, batch norm where there is one, ReLU."""
         x = getattr(self, f"conv{number}")(x)
-        return ops.relu(getattr(self, f"bn{number}")(x) if self.batch_norm else x)
+        return ops.relu(getattr(self, f"bn{number}")(x) if self.normed else x)
 
     def forward(self, x: Any) -> Tensor:
         """``(N, 3, H, W) -> (N, K, H, W)``"""
         size = x.shape[2:]
         for number in (1, 2):
             x = ops.max_pool2d(self._layer(number, x), 3, 2, ceil_mode=True)
-            if not self.batch_norm:
+            if not self.normed:
                 x = ops.local_response_norm(x, 5, 1e-4, 0.75, 1.0)
         x = self._layer(5, self._layer(4, self._layer(3, x)))
         x = ops.max_pool2d(x, 3, 2, ceil_mode=True)
