@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from cnncore.cli.large import large_image
 from cnncore.cli.predictors import VALUES, Options, Prediction, make_predictor
 from cnncore.errors import ArgumentError, require
 from cnncore.io import atomic_write
@@ -28,7 +29,8 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--model",
         required=True,
-        help="a network's name, centerface, an .onnx file, or a file of cnncore.models.save",
+        help="a network's name, centerface, an .onnx file, or a file of cnncore train or "
+        "cnncore.models.save",
     )
     parser.add_argument("--weights", help="file or public checkpoint (default: the public one)")
     parser.add_argument(
@@ -45,6 +47,14 @@ def add_parser(commands: Any) -> None:
         default="imagenet",
         help="pixels of an .onnx file: ImageNet's mean 0, 0..1, -1..1 or 0..255",
     )
+    parser.add_argument("--overlay", action="store_true", help="label maps over the image")
+    parser.add_argument(
+        "--memory",
+        type=int,
+        default=2048,
+        help="MiB that a label map may take; larger images are read and cut in tiles (2048)",
+    )
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
     parser.set_defaults(run=run)
 
 
@@ -59,13 +69,19 @@ def run(options: argparse.Namespace) -> int:
             _size(options.size),
             options.values,
             options.classes,
+            options.overlay,
         )
     )
+    folder = options.output or Path("predictions")
     records: list[dict[str, Any]] = []
     broken = 0
-    names = _PictureNames(options.output or Path("predictions"))
+    names = PictureNames(folder)
     for name, read in _sources(options.paths):
         try:
+            large = large_image(predict, name, options, names)
+            if large is not None:
+                records.append(_told(name, large, options))
+                continue
             picture = read()
         except ImageError as error:
             broken += 1
@@ -73,22 +89,27 @@ def run(options: argparse.Namespace) -> int:
             records.append({"file": name, "error": str(error)})
             continue
         prediction = predict(picture)
-        record = {"file": name, **prediction.record}
         if _wants_picture(prediction, options):
             target = names.next(name)
             _write(target, prediction.picture)
-            record["picture"] = str(target)
-        records.append(record)
-        if not options.json:
-            print(name)
-            print("\n".join(f"  {line}" for line in prediction.lines))
-            if "picture" in record:
-                print(f"  picture: {record['picture']}")
+            prediction.record["picture"] = str(target)
+        records.append(_told(name, prediction, options))
     if options.json:
         print(json.dumps(records, indent=2))
     if broken:
         print(f"cnncore predict: {broken} of {len(records)} images skipped", file=sys.stderr)
     return 1 if broken else 0
+
+
+def _told(name: str, prediction: Prediction, options: argparse.Namespace) -> dict[str, Any]:
+    """The record of an image, which is printed unless JSON is wanted."""
+    record = {"file": name, **prediction.record}
+    if not options.json:
+        print(name)
+        print("\n".join(f"  {line}" for line in prediction.lines))
+        if "picture" in record:
+            print(f"  picture: {record['picture']}")
+    return record
 
 
 def _wants_picture(prediction: Prediction, options: argparse.Namespace) -> bool:
@@ -117,19 +138,20 @@ def _size(text: str | None) -> tuple[int, int] | None:
     return int(height), int(width)
 
 
-class _PictureNames:
+class PictureNames:
     """A file name for every picture, none twice in one run."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.taken: set[Path] = set()
 
-    def next(self, source: str) -> Path:
+    def next(self, source: str, suffix: str = ".png") -> Path:
+        """The name for the picture of this image."""
         stem = Path(source).stem
-        target, number = self.folder / f"{stem}.png", 1
+        target, number = self.folder / f"{stem}{suffix}", 1
         while target in self.taken:
             number += 1
-            target = self.folder / f"{stem}_{number}.png"
+            target = self.folder / f"{stem}_{number}{suffix}"
         self.taken.add(target)
         return target
 

@@ -13,12 +13,16 @@ import numpy as np
 from cnncore import io, models, onnx, ops, vision
 from cnncore.autograd import Tensor, no_grad
 from cnncore.errors import ArgumentError, require
+from cnncore.evaluate.dense import Dense, label_image, standard
+from cnncore.io.checkpoint import KIND
 from cnncore.models.classification import VARIANTS
 from cnncore.models.detection import CenterFace, Detector
 from cnncore.models.preprocess import IMAGENET_MEAN, IMAGENET_STD, preprocess_of
 from cnncore.models.segmentation import Segmenter
 from cnncore.nn import Module
+from cnncore.train import load_task
 from cnncore.vision.draw import Picture
+from cnncore.vision.pixels import Pixels
 
 Array = Any
 
@@ -46,10 +50,11 @@ class Options:
     size: tuple[int, int] | None = None  # of an ONNX model's input
     values: str = "imagenet"  # how an ONNX model wants its pixels, a key of VALUES
     classes: int = 1000  # of the network, where its weights are a file
+    overlay: bool = False  # label maps over the image, with a legend
 
 
 def make_predictor(options: Options) -> Predictor:
-    """The predictor for a network's name, an ONNX file, or a file of ``models.save``."""
+    """The predictor for a network's name, an ONNX file, a checkpoint, a file of ``models.save``."""
     name, path = options.model, Path(options.model)
     if name == "centerface":
         return _faces(CenterFace(options.weights or "centerface"), options)
@@ -59,6 +64,8 @@ def make_predictor(options: Options) -> Predictor:
         if hashlib.sha256(path.read_bytes()).hexdigest() == io.CHECKPOINTS["centerface"].sha256:
             return _faces(CenterFace(path), options)
         return _onnx(onnx.load(path), options)
+    if path.suffix.lower() == ".npz" and path.is_file() and _is_checkpoint(path):
+        return _trained(path, options)
     if path.suffix.lower() in (".npz", ".safetensors"):
         saved = models.load(path)
         return _network(saved.eval(), vars(saved)["created_as"]["name"], options)
@@ -81,7 +88,7 @@ def _network(model: Module, name: str, options: Options) -> Predictor:
     if isinstance(model, Detector):
         return _objects(model, options)
     if isinstance(model, Segmenter):
-        return _labels(model, name)
+        return _labels(model, name, options)
     if name in VARIANTS:
         return _classifier(model, name, options)
     raise ArgumentError("model", "a classifier, a segmentation network or a detector", name)
@@ -133,10 +140,12 @@ def _classifier(model: Module, name: str, options: Options) -> Predictor:
 # --- objects --------------------------------------------------------------------------------------
 
 
-def _found(objects: vision.Objects, word: str, picture: Picture) -> Prediction:
+def _found(
+    objects: vision.Objects, word: str, picture: Picture, known: tuple[str, ...] | None = None
+) -> Prediction:
     scores = np.ones(len(objects.boxes)) if objects.scores is None else objects.scores
     names = tuple(f"{word}{i}" for i in range(int(objects.labels.max(initial=0)) + 1))
-    names = (word,) if word == "face" else names
+    names = (word,) if word == "face" else known or names
     rows: list[dict[str, Any]] = [
         {
             "label": names[int(label)],
@@ -169,7 +178,7 @@ def _faces(model: CenterFace, options: Options) -> Predictor:
     return predict
 
 
-def _objects(model: Detector, options: Options) -> Predictor:
+def _objects(model: Detector, options: Options, names: tuple[str, ...] | None = None) -> Predictor:
     def predict(picture: Picture) -> Prediction:
         with no_grad():
             if model.resize is None:
@@ -180,7 +189,7 @@ def _objects(model: Detector, options: Options) -> Predictor:
                 outputs = model(batch.images, batch.image_sizes)
                 found = model.decode(outputs, score_threshold=options.threshold)
                 (objects,) = batch.restore(found)
-        return _found(objects, "class ", picture)
+        return _found(objects, "class ", picture, names)
 
     return predict
 
@@ -198,22 +207,80 @@ CAFFE = ("fcn8s", "fcn16s", "fcn32s")
 CAFFE_MEAN = (122.67891434, 116.66876762, 104.00698793)  # red, green, blue; subtracted, then BGR
 
 
-def _segmenter_input(picture: Picture, name: str) -> Array:
+def _segmenter_input(pixels: Array, name: str) -> Array:
+    """Bytes ``(3, h, w)`` as a network wants them."""
     if name.startswith(IMAGENET):
-        return _scaled(picture, None, "imagenet").transpose(2, 0, 1)[None]
+        mean, std = (np.array(v, np.float32)[:, None, None] for v in VALUES["imagenet"])
+        return (pixels - mean) / std
     if name in CAFFE:
-        centred = picture - np.array(CAFFE_MEAN, np.float32)
-        return np.ascontiguousarray(centred[..., ::-1].transpose(2, 0, 1)[None])
-    return _signed(picture)
+        return (pixels - np.array(CAFFE_MEAN, np.float32)[:, None, None])[::-1]
+    return (pixels / np.float32(127.5) - 1).astype(np.float32)
 
 
-def _labels(model: Segmenter, name: str) -> Predictor:
-    def predict(picture: Picture) -> Prediction:
-        with no_grad():
-            (labels,) = model.decode(model(_segmenter_input(picture, name)))
-        return _map(labels, model.num_classes)
+def _labels(model: Segmenter, name: str, options: Options) -> Predictor:
+    names = ("background", *(f"class {k}" for k in range(1, model.num_classes)))
 
-    return predict
+    def logits(x: Tensor) -> Tensor:
+        return model.logits(model(x), x.shape[2:])
+
+    def prepare(pixels: Array, mean: Array, deviation: Array) -> Array:
+        return _segmenter_input(pixels, name)
+
+    return LabelPredictor(Dense(model, logits, prepare, names), options.overlay)
+
+
+def _is_checkpoint(path: Path) -> bool:
+    return io.load_metadata(path).get("kind") == KIND
+
+
+def _trained(path: Path, options: Options) -> Predictor:
+    """The network of a checkpoint of ``cnncore train``, fed as it was in training."""
+    task = load_task(path)
+    if isinstance(task.model, Segmenter) and task.source is not None and task.logits is not None:
+        names = task.source.label_names
+        return LabelPredictor(
+            Dense(task.model, task.logits, standard, names, multiple=64), options.overlay
+        )
+    if isinstance(task.model, Detector) and task.source is not None:
+        return _objects(task.model.eval(), options, task.source.class_names)
+    raise ArgumentError("model", "a checkpoint of a segmentation network or detector", task.name)
+
+
+class LabelPredictor:
+    """Label maps; ``dense`` is the network, for images that one pass cannot hold."""
+
+    def __init__(self, dense: Dense, overlay: bool = False) -> None:
+        self.dense, self.overlay = dense, overlay
+
+    def __call__(self, picture: Picture) -> Prediction:
+        """One pass over the picture."""
+        labels = np.zeros(picture.shape[:2], np.uint8)
+        label_image(self.dense, Pixels(picture), labels, None, 2**62, Path())
+        prediction = self.summary(np.bincount(labels.reshape(-1), minlength=self.classes))
+        shown = vision.color_labels(labels, self.classes)
+        if self.overlay:
+            names = self.dense.class_names
+            drawn = vision.overlay_labels(picture, labels, self.classes)
+            found = np.unique(labels).tolist()
+            shown = vision.beside([picture, drawn, vision.legend(names, found)])
+        prediction.picture = shown
+        return prediction
+
+    @property
+    def classes(self) -> int:
+        """How many, background among them."""
+        return len(self.dense.class_names)
+
+    def summary(self, counts: Array) -> Prediction:
+        """Shares of the classes ``(K,)``, without a picture."""
+        total = max(int(counts.sum()), 1)
+        names = self.dense.class_names
+        seen = [
+            {"label": int(k), "name": names[k], "share": float(counts[k] / total)}
+            for k in np.flatnonzero(counts)
+        ]
+        lines = [f"{row['name']}  {row['share']:6.1%} of the pixels" for row in seen]
+        return Prediction(lines, {"labels": seen})
 
 
 def _map(labels: Array, classes: int) -> Prediction:

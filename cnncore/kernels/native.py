@@ -81,6 +81,12 @@ def reset_memory_peak() -> None:
         _native.reset_memory_peak()
 
 
+def set_memory_limit(nbytes: int) -> None:
+    """Keep at most so many bytes of freed blocks in the memory pool, from now on."""
+    if _native:
+        _call(_native.set_memory_limit, nbytes)
+
+
 def sources() -> dict[str, str]:
     """``{kernel: "csrc/cpu/file.cpp:line"}`` of every compiled kernel."""
     return dict(_native.sources()) if _native else {}

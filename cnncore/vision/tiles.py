@@ -76,7 +76,7 @@ def spans(size: int, tile: int, context: int, overlap: int, multiple: int = 1) -
 
 def predict_tiled(
     predict: Predict,
-    image: Array,
+    image: Any,
     tile: Any = 256,
     context: Any = 0,
     overlap: Any = 0,
@@ -86,6 +86,9 @@ def predict_tiled(
     progress: bool = False,
 ) -> Array:
     """``predict`` applied to ``image (C, H, W)`` in tiles -> ``(K, H, W)``.
+
+    ``image``: an array, or anything with ``shape`` and slices that gives arrays when sliced
+    (``vision.Pixels``): of it, only what a tile shows is read.
 
     ``predict``: ``(1, C, h, w)`` to ``(1, K, h, w)``, or for networks without padding to
     ``(1, K, h − 2·margin, w − 2·margin)``; these are shown mirrored pixels beyond the image's edge.
@@ -135,7 +138,7 @@ def _progress(rows: list[Span], columns: list[Span], show: bool) -> Iterator[tup
     return iter(bar(pairs, unit="tile", dynamic_ncols=True))
 
 
-def _shown(image: Array, rows: Span, columns: Span, margin: int) -> Array:
+def _shown(image: Any, rows: Span, columns: Span, margin: int) -> Array:
     if margin == 0:
         part = image[
             :, rows.shown_first : rows.shown_last, columns.shown_first : columns.shown_last
@@ -145,7 +148,9 @@ def _shown(image: Array, rows: Span, columns: Span, margin: int) -> Array:
         mirrored(np.arange(span.first - margin, span.last + margin), size)
         for span, size in zip((rows, columns), image.shape[1:], strict=True)
     ]
-    return np.ascontiguousarray(image[:, picked[0]][:, :, picked[1]])
+    top, left = (int(p.min()) for p in picked)
+    part = image[:, top : int(picked[0].max()) + 1, left : int(picked[1].max()) + 1]
+    return np.ascontiguousarray(part[:, picked[0] - top][:, :, picked[1] - left])
 
 
 def mirrored(index: NDArray[np.int64], size: int) -> NDArray[np.int64]:
