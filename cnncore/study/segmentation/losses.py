@@ -60,7 +60,6 @@ LOSSES: dict[str, Criterion | None] = {
     "cross-entropy": None,
     "balanced cross-entropy": None,  # needs the training scenes: ``balanced``
     "Dice": foreground(ops.dice_loss),
-    "Jaccard": foreground(ops.jaccard_loss),
     "BCE − ln Dice": foreground(ops.bce_dice_loss),
     "Lovász": lambda x, truth: ops.lovasz_softmax(ops.softmax(x, 1), truth, classes=[1]),
 }

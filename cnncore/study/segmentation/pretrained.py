@@ -22,7 +22,7 @@ from cnncore.train.tasks import standardised
 
 BASE, DEPTH = 8, 3
 WAY_DOWN = ("inc", *(f"down{d}" for d in range(1, DEPTH + 1)))
-COUNTS = (8, 32, 128)
+COUNTS = (8, 32)
 
 
 def unet(classes: int) -> UNet:
