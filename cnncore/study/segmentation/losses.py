@@ -138,7 +138,7 @@ RARE_FOREGROUND = Experiment(
         "foreground %": ".1f",
     },
     run=_run,
-    settings={**TRAINING, "digits": 10, "steps": 150},
+    settings={**TRAINING, "digits": 10, "train_scenes": 256, "test_scenes": 60, "steps": 120},
     conditions={
         _name(loss, share): {"loss": loss, "share": share} for share in CROWDS for loss in LOSSES
     },
