@@ -97,7 +97,8 @@ fuzz: $(VENV)/.ready
 	$(VENV)/bin/python tests/io/fuzz_torch.py $(ARGS)
 
 # The kernels once more, compiled with the sanitizers, in a copy of the package of their own.
-# SANITIZERS=thread looks for races in the thread pool and the memory pool instead.
+# SANITIZERS=thread looks for races in the thread pool and the memory pool instead.  (NumPy's BLAS
+# is not compiled for it, so that its threads would look like races: it gets one.)
 SANITIZERS := address,undefined
 ifeq ($(SANITIZERS),thread)
 SANITIZER_LIBRARIES := libtsan.so
@@ -118,7 +119,7 @@ sanitize: $(VENV)/.ready-dev
 	    > $(SANITIZE)/site/sitecustomize.py
 	LD_PRELOAD="$(foreach library,$(SANITIZER_LIBRARIES),$$($(CXX) -print-file-name=$(library)))" \
 	    ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
-	    TSAN_OPTIONS=halt_on_error=1:die_after_fork=0 \
+	    TSAN_OPTIONS=halt_on_error=1:die_after_fork=0 OPENBLAS_NUM_THREADS=1 \
 	    PYTHONPATH=$(abspath $(SANITIZE))/site CNNCORE_EXPECT_SANITIZERS=$(SANITIZERS) \
 	    $(VENV)/bin/pytest -q -n 2 $(SANITIZED_TESTS) $(ARGS)
 
