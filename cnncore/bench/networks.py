@@ -3,8 +3,9 @@
 Both have the same weights and the same batch.  Before anything is timed, the loss and the gradient
 of every parameter are compared, once in float64, where they must agree closely, and once in float32
 as timed, where a hundred layers of rounding are allowed for.  A training step is forward, loss,
-backward and SGD with momentum; inference runs in evaluation mode without a graph.  Dropout is off:
-it would draw different numbers.
+backward and SGD with momentum; inference runs in evaluation mode without a graph, and once more
+compiled by ``cnncore.compile`` (PyTorch's side stays as it is: ``torch.compile`` builds C++).
+Dropout is off: it would draw different numbers.
 
 Detectors draw anchors and regions at random while training.  Here they are drawn once, by our
 sampler, and given to both, so that what is timed is the network and not the drawing.
@@ -18,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from cnncore import models, ops
+from cnncore import inference, models, ops
 from cnncore.autograd import Tensor, no_grad
 from cnncore.bench.measure import PAUSE, interleaved
 from cnncore.bench.memory import peak_of_step
@@ -31,7 +32,7 @@ from cnncore.vision.masks import crop_masks
 # Largest deviation of the loss and of a parameter's gradient.
 TOLERANCE = {"float64": (1e-10, 1e-6), "float32": (1e-4, 5e-2)}
 RATE, MOMENTUM = 1e-4, 0.9
-JOBS = ("inference", "training")  # in this order: training changes the weights
+JOBS = ("inference", "compiled", "training")  # in this order: training changes the weights
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,9 @@ class Ours:
     def prepare(self, job: str) -> None:
         """Training or evaluation mode, and a fresh optimiser."""
         self.model.train() if job == "training" else self.model.eval()
+        self.forward: Callable[[Tensor], Any] = self.model
+        if job == "compiled":
+            self.forward = inference.compile(self.model, self.x)
         self.optimizer = SGD(self.model.parameters(), lr=RATE, momentum=MOMENTUM)
 
     def loss(self) -> Tensor:
@@ -127,7 +131,7 @@ class Ours:
     def infer(self) -> Any:
         """One forward pass in evaluation mode."""
         with no_grad():
-            return self.model(self.x)
+            return self.forward(self.x)
 
 
 def _data(network: Network, model: Any) -> Data:
@@ -277,7 +281,7 @@ def verified_in_float64(network: Network) -> str:
 
 def agreement(ours: Ours, peer: Theirs, job: str) -> tuple[float, str]:
     """(largest deviation, what is wrong or "")."""
-    if job == "inference":
+    if job != "training":
         mine, other = ours.infer().numpy(), peer.infer().numpy()
         worst = float(np.abs(mine - other).max() / np.abs(other).max())
         return worst, "" if worst <= 1e-3 else f"results deviate by {worst:.1e}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,12 @@ def add_parser(commands: Any) -> None:
         help="where a network's time goes: op by op, kernels and Python apart",
         epilog="Example: cnncore profile resnet50 --batch 4 --backward --html profile.html",
     )
-    parser.add_argument("name", help="a network, or with --task what cnncore train knows")
+    parser.add_argument(
+        "name", nargs="?", help="a network, or with --task what cnncore train knows"
+    )
+    parser.add_argument(
+        "--overhead", action="store_true", help="instead: what Python costs each of the common ops"
+    )
     parser.add_argument("--task", action="store_true", help="a whole step of training on its data")
     parser.add_argument("--shape", default="3,224,224", help="of one image (default 3,224,224)")
     parser.add_argument("--batch", type=int, default=1, help="images (default 1)")
@@ -49,6 +55,11 @@ def run(options: argparse.Namespace) -> int:
 
     if options.threads is not None:
         native.set_num_threads(options.threads)
+    if options.overhead:
+        return _overhead(options)
+    if options.name is None:
+        hint = "cnncore profile resnet50, or cnncore profile --overhead"
+        raise ArgumentError("name", "a network", "none", hint)
     step, title = _task(options.name) if options.task else _network(options)
     found = profile(step, options.steps, options.shapes)
     print(f"{title} on {machine()}")
@@ -59,6 +70,17 @@ def run(options: argparse.Namespace) -> int:
         _write(options.trace, trace(found))
     if options.html is not None:
         page(found, title, machine()).write(options.html)
+    return 0
+
+
+def _overhead(options: argparse.Namespace) -> int:
+    from cnncore.profile import overhead, overhead_text
+
+    rows = overhead()
+    print(f"Python around small ops on {machine()}")
+    print(overhead_text(rows))
+    if options.json is not None:
+        _write(options.json, [asdict(row) for row in rows])
     return 0
 
 

@@ -38,7 +38,7 @@ def test_what_deviates_is_named() -> None:
 
 def test_a_network_is_timed_without_peers() -> None:
     found = list(run_network(SMALL, 1, torch=False, threads=1, memory=False))
-    assert [result.job for result in found] == ["inference", "training"]
+    assert [result.job for result in found] == ["inference", "compiled", "training"]
     assert all(result.rows[0].timing is not None for result in found)
     assert found[0].ratio is None
 
@@ -54,6 +54,17 @@ def test_a_step_changes_the_weights_and_inference_does_not() -> None:
     ours.step()
     after = ours.model.state_dict()
     assert any(not np.array_equal(v, before[k]) for k, v in after.items())
+
+
+def test_what_is_compiled_gives_the_same() -> None:
+    ours = Ours(SMALL)
+    ours.prepare("inference")
+    expected = ours.infer().numpy()
+    ours.prepare("compiled")
+    assert ours.forward is not ours.model
+    np.testing.assert_allclose(ours.infer().numpy(), expected, rtol=1e-4, atol=1e-5)
+    ours.prepare("training")
+    assert ours.forward is ours.model
 
 
 def test_the_detector_learns_from_what_was_drawn_once() -> None:

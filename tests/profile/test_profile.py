@@ -15,6 +15,7 @@ from cnncore.cli import main
 from cnncore.kernels import dispatch
 from cnncore.optim import SGD
 from cnncore.profile import profile, text, to_json, trace
+from cnncore.profile.overhead import SMALL_OPS, OverheadRow, overhead, overhead_text
 from cnncore.profile.recorder import OUTSIDE, OpRow, Profile
 
 
@@ -135,3 +136,25 @@ def test_nothing_is_left_of_a_step_in_the_middle_of_another() -> None:
     ops.relu(x)
     rows = by_name(profile(lambda: ops.sigmoid(x), steps=1))
     assert list(rows) == ["Sigmoid"]
+
+
+def test_overhead_of_every_op(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    rows = overhead(calls=1)
+    assert {row.name for row in rows} >= {*SMALL_OPS, "conv2d", "linear", "batch_norm"}
+    assert all(row.forward > 0 and row.without_graph > 0 and row.backward >= 0 for row in rows)
+    assert all(callable(getattr(ops, row.name)) for row in rows)
+    assert main(["profile", "--overhead", "--json", str(tmp_path / "o.json")]) == 0
+    printed = capsys.readouterr().out
+    assert re.search(r"^conv2d( +\d+\.\d\d){3}$", printed, re.MULTILINE)
+    written = json.loads((tmp_path / "o.json").read_text())
+    assert [row["name"] for row in written] == [row.name for row in rows]
+
+
+def test_the_average_is_of_small_ops_alone() -> None:
+    rows = [OverheadRow("add", 1e-6, 3e-6, 0.0), OverheadRow("mul", 3e-6, 5e-6, 0.0)]
+    text = overhead_text([*rows, OverheadRow("conv2d", 9e-6, 9e-6, 0.0)])
+    assert "a small op (add, mul) takes 2.00 µs forward on average, 4.00 µs under no_grad" in text
+
+
+def test_a_profile_needs_a_network() -> None:
+    assert main(["profile"]) != 0
