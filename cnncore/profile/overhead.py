@@ -1,9 +1,9 @@
 """What Python costs an op: common ops on arrays so small that their arithmetic takes no time.
 
 The time of such a call is everything around the arithmetic: arguments brought into form, checks,
-the choice of a backend, the node of the graph, the result's tensor.  In a network the caches are cold
-between ops and the same Python takes longer (``cnncore profile NETWORK`` shows how long); these
-figures are its floor.
+the choice of a backend, the node of the graph, the result's tensor.  In a network the caches are
+cold between ops and the same Python takes longer (``cnncore profile NETWORK`` shows how long);
+these figures are its floor.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def cases() -> dict[str, tuple[Callable[..., Any], list[Tensor]]]:
         "avg_pool2d": (lambda x: ops.avg_pool2d(x, 2), [plane]),
         "matmul": (ops.matmul, [x, leaf(3, 4)]),
         "linear": (ops.linear, [x, leaf(4, 3), leaf(4)]),
-        "conv2d": (lambda *t: ops.conv2d(*t, padding=1), [plane, leaf(2, 2, 3, 3), leaf(2)]),
+        "conv2d": (lambda x, w, b: ops.conv2d(x, w, b, 1, 1), [plane, leaf(2, 2, 3, 3), leaf(2)]),
         "batch_norm": (
             lambda x, w, b: ops.batch_norm(x, mean, variance, w, b, training=True),
             [plane, leaf(2), leaf(2)],
