@@ -74,7 +74,8 @@ training-segmentation: $(VENV)/.ready
 	    tests/models/segmentation/test_full_size_steps.py $(ARGS)
 
 training-detection: $(VENV)/.ready
-	$(VENV)/bin/python -m pytest -q -m training tests/train/test_training_detection.py $(ARGS)
+	$(VENV)/bin/python -m pytest -q -m training tests/train/test_training_detection.py \
+	    tests/models/detection/test_full_size_detectors.py $(ARGS)
 
 conformance: $(VENV)/.ready
 	CNNCORE_NUM_THREADS=1 $(VENV)/bin/python tests/onnx/onnx_cases.py $(ARGS)

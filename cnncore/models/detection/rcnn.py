@@ -49,7 +49,7 @@ class CropSettings:
     sampler: BalancedSampler = BalancedSampler(128, 0.25)  # of fine-tuning, an image
     detections: DetectionSettings = DetectionSettings(score_threshold=-1.0, nms_threshold=0.3)
     resize: Resize | None = Resize(
-        min_size=1, max_size=500, divisor=1, mean=(0.485, 0.456, 0.406), std=(1.0, 1.0, 1.0)
+        min_size=500, max_size=500, divisor=1, mean=(0.485, 0.456, 0.406), std=(1.0, 1.0, 1.0)
     )
 
 

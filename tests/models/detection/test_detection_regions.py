@@ -580,3 +580,16 @@ def test_multiply_adds() -> None:
     proposals = (38 * 63 - 37 * 62) * (9 * 512 * 512 + 9 * 5 * 512) + 38 * 63 * 9 * 512
     faster = adds(outline("fasterrcnn_vgg16"), (3, 600, 1000)) + more + proposals
     assert (faster + 300 * (first + second + last)) / 1e9 == pytest.approx(225.6, abs=0.05)
+
+
+@pytest.mark.parametrize(
+    ("settings", "size"),
+    [
+        (CropSettings(), (375, 500)),  # the longer side is 500
+        (SppSettings(), (687, 917)),  # 480 times the float32 number 688 / 480
+        (FastRcnnSettings(), (608, 800)),  # 600×800, padded to whole cells
+    ],
+)
+def test_pictures_come_in_the_size_that_each_paper_takes(settings, size) -> None:
+    picture = np.zeros((480, 640, 3), np.uint8)
+    assert settings.resize([picture]).images.shape == (1, 3, *size)
