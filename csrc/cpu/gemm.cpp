@@ -1,8 +1,9 @@
 // Packed, blocked matrix product on the micro-kernel of tile.h.
 //
-// The right factor is packed once. Work is split over blocks of c; a task copies its block of the
-// left factor (rows then lie an odd number of cache lines apart, whatever the caller's stride) and
-// goes through the panels of the right one.
+// The right factor is packed once, or where each part of it is needed by one task only, by that
+// task. Work is split over blocks of c; a task copies its block of the left factor (rows then lie
+// an odd number of cache lines apart, whatever the caller's stride) and goes through the panels of
+// the right one.
 #include "cpu/gemm.h"
 
 #include <algorithm>
@@ -147,13 +148,14 @@ void gemm(const MatrixView<T>& a, const MatrixView<T>& b, T* c, index_t c_stride
   }
   if (thin_product(a, b, c, c_stride, accumulate)) return;
   const TileKernels<T>& kernels = tile_kernels<T>();
-  Scratch<T> packed(packed_size(kernels, depth, n));
-  pack_panels(kernels, b, packed.data());
-
   const index_t panels = kernels.panels(n), panel_columns = kernels.panel_columns();
   const Blocking block = choose_blocking(m, panels, kernels.rows);
   const index_t row_blocks = ceil_div(m, block.rows), groups = ceil_div(panels, block.panels);
   const index_t depth_block = min_of(depth, kDepthBlock);
+  // Few rows: every panel is used by one task, which packs it piece by piece in its caches.
+  const bool packs_itself = row_blocks == 1;
+  Scratch<T> packed(packs_itself ? 0 : packed_size(kernels, depth, n));
+  if (!packs_itself) pack_panels(kernels, b, packed.data());
   // Keep the copy in the direction in which the left factor is contiguous.
   const bool by_rows = a.column_stride == 1 || a.row_stride != 1;
   const index_t row_pitch = by_rows ? depth_block + 16 : 1;
@@ -165,6 +167,7 @@ void gemm(const MatrixView<T>& a, const MatrixView<T>& b, T* c, index_t c_stride
       [&](index_t begin, index_t end) {
         Scratch<T> left(by_rows ? block.rows * row_pitch : depth_block * depth_pitch);
         Scratch<T> edge(block.rows * panel_columns);  // the last panel, where c is narrower than it
+        Scratch<T> piece(packs_itself ? depth_block * panel_columns : 0);
         Scratch<index_t> tables(block.rows + depth_block);
         index_t* const row_table = tables.data();
         index_t* const depth_table = row_table + block.rows;
@@ -183,11 +186,18 @@ void gemm(const MatrixView<T>& a, const MatrixView<T>& b, T* c, index_t c_stride
                             columns = min_of(lanes, n - p * panel_columns);
               T* const target = c + row * c_stride + p * panel_columns;
               const bool narrow = columns < lanes;
+              const T* panel = packed.data() + p * panel_columns * depth + k * lanes;
+              if (packs_itself) {
+                MatrixView<T> part = b.at(k, p * panel_columns);
+                part.rows = depth_count;
+                pack_panel(kernels, part, columns, lanes, piece.data());
+                panel = piece.data();
+              }
               TileArgs<T> args{left.data(),
                                row_table,
                                depth_table,
                                depth_count,
-                               packed.data() + p * panel_columns * depth + k * lanes,
+                               panel,
                                narrow ? edge.data() : target,
                                narrow ? lanes : c_stride,
                                narrow ? k > 0 : accumulate || k > 0};
