@@ -153,7 +153,7 @@ def proposed_task(name: str, recipe: Recipe) -> Task:
 
 
 DETECTION: Tasks = {
-    "fasterrcnn_small": (box_task("fasterrcnn_small", draws=True), Recipe(steps=1500)),
+    "fasterrcnn_small": (box_task("fasterrcnn_small", draws=True), Recipe(steps=2500)),
     "fastrcnn_small": (partial(proposed_task, "fastrcnn_small"), Recipe(steps=1500)),
     "maskrcnn_small": (detection_task, Recipe(steps=3000)),
     "rcnn_small": (
@@ -161,7 +161,7 @@ DETECTION: Tasks = {
         Recipe(steps=600, batch_size=4, learning_rate=0.002),
     ),
     "retinanet_small": (box_task("retinanet_small", draws=False), Recipe(steps=1500)),
-    "rfcn_small": (box_task("rfcn_small", draws=True), Recipe(steps=1500)),
-    "ssd_small": (box_task("ssd_small", draws=False), Recipe(steps=1500)),
-    "yolo_small": (box_task("yolo_small", draws=False), Recipe(steps=1500)),
+    "rfcn_small": (box_task("rfcn_small", draws=True), Recipe(steps=1800)),
+    "ssd_small": (box_task("ssd_small", draws=False), Recipe(steps=2500)),
+    "yolo_small": (box_task("yolo_small", draws=False), Recipe(steps=3500)),
 }
