@@ -220,6 +220,27 @@ def test_the_same_generator_the_same_order() -> None:
     assert selective_search(x, rng=np.random.default_rng(1), count=3).boxes.tolist() == one[:3]
 
 
+class Ones:
+    """A generator whose random numbers are all 1."""
+
+    def random(self, count: int) -> np.ndarray:
+        """``(count,)``"""
+        return np.ones(count)
+
+
+def test_without_chance_boxes_come_by_their_distance_from_the_root() -> None:
+    x = picture(5)
+    search = SelectiveSearch(min_side=1.0)
+    best: dict[tuple[float, ...], int] = {}
+    for tree in search.trees(x):
+        for below, box in enumerate(tree.boxes[::-1].tolist(), 1):
+            best[tuple(box)] = min(below, best.get(tuple(box), below))
+    found = search(x, rng=Ones())  # type: ignore[arg-type]
+    assert found.scores.tolist() == [-best[tuple(b)] for b in found.boxes.tolist()]
+    assert found.boxes[0].tolist() == [0, 0, 56, 40]
+    assert len(found.boxes) == len(best)
+
+
 def test_layouts_of_a_picture_are_one() -> None:
     x = picture(4)
     floats = x.transpose(2, 0, 1) / 255.0
