@@ -271,6 +271,9 @@ def gpu_table() -> str:
 # --- segmenters trained here ----------------------------------------------------------------------
 
 
+ON_SCENES = ("scenes", "large")  # what docs/segmentation.md is about
+
+
 def stages(name: str) -> list[str]:
     """The systems that are trained one after the other for this one."""
     after = SYSTEMS[name].after
@@ -279,13 +282,12 @@ def stages(name: str) -> list[str]:
 
 def segmentation_table() -> str:
     """Every small segmentation system: its network, training, and the scores that were measured."""
-    head = (
-        "| `cnncore train` | network | pixels | parameters | steps | seconds | validation | test |"
-    )
+    titles = "`cnncore train`", "network", "data", "pixels", "parameters", "steps", "seconds"
+    head = f"| {' | '.join((*titles, 'validation', 'test'))} |"
     stated = json.loads(STATED.read_text("utf-8"))
-    lines = [f"{head} |", "|---|---|---:|---:|---:|---:|---:|---:|"]
+    lines = [head, "|---|---|---|---:|---:|---:|---:|---:|---:|"]
     for name, system in SYSTEMS.items():
-        if system.data != "scenes":
+        if system.data not in ON_SCENES:
             continue
         found = stated["systems"].get(name, {})
         model = models.outline(system.network, num_classes=CLASSES, **system.settings)
@@ -298,7 +300,7 @@ def segmentation_table() -> str:
         ]
         steps = " + ".join(f"{steps:,}" for steps, _ in parts)
         cells = (
-            *(f"`{name}`", f"`{system.network}`", 128 // system.scale),
+            *(f"`{name}`", f"`{system.network}`", system.data, 128 // system.scale),
             *(f"{model.num_parameters():,}", steps, seconds, *scores),
         )
         lines.append(f"| {' | '.join(map(str, cells))} |")

@@ -1,6 +1,7 @@
 """What ``--data`` names: where samples to train and to score on come from.
 
     scenes                       scenes of handwritten digits
+    large                        the same with one or two large digits
     fashion                      scenes of clothes (Fashion-MNIST)
     nuclei                       one microscope image, cut into regions
     voc:FOLDER                   a Pascal VOC folder; splits are its image sets
@@ -15,13 +16,21 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from cnncore.data import IGNORE, Coco, Dataset, Sample, Scenes, Voc, augment, nuclei
+from cnncore.data import IGNORE, Coco, Dataset, Sample, Scenes, SceneSettings, Voc, augment, nuclei
 from cnncore.data.augment import Affine, Augmented, Compose, Crop, Elastic, Flip
 from cnncore.data.nuclei import CLASS_NAMES as NUCLEUS
 from cnncore.errors import ArgumentError
 
 TRAIN_SAMPLES = 100_000  # made when they are drawn; this many differ
-FORMS = ("scenes", "fashion", "nuclei", "voc:FOLDER", "coco:ANNOTATIONS:IMAGES")
+FORMS = ("scenes", "large", "fashion", "nuclei", "voc:FOLDER", "coco:ANNOTATIONS:IMAGES")
+
+# Scenes by name: their items, and how they look.  Large digits suit maps of stride 32, of which one
+# place is as large as an ordinary digit.
+SCENES = {
+    "scenes": ("digits", SceneSettings()),
+    "large": ("digits", SceneSettings(objects=(1, 2), item_side=(64, 88))),
+    "fashion": ("fashion", SceneSettings()),
+}
 
 
 @dataclass(frozen=True)
@@ -104,7 +113,7 @@ def open_source(text: str, crop: int = 128, boxes: bool = False) -> Source:
     11
     """
     kind, _, rest = text.partition(":")
-    if text in ("scenes", "fashion"):
+    if text in SCENES:
         return _scenes(text)
     if text == "nuclei":
         return _nuclei(crop)
@@ -131,17 +140,17 @@ def known_source(about: dict[str, Any]) -> Source:
     )
 
 
-def _scenes(items: str) -> Source:
-    kind = "digits" if items == "scenes" else "fashion"
+def _scenes(text: str) -> Source:
+    kind, settings = SCENES[text]
 
     def training_set(seed: int) -> Dataset[Sample]:
-        return Scenes("train", TRAIN_SAMPLES, seed, kind)
+        return Scenes("train", TRAIN_SAMPLES, seed, kind, settings)
 
     def split(name: str, _: bool = False) -> Dataset[Sample]:
-        return Scenes(name, TRAIN_SAMPLES, 0, kind)
+        return Scenes(name, TRAIN_SAMPLES, 0, kind, settings)
 
     names = Scenes("validation", 1, 0, kind).class_names
-    return Source(items, names, training_set, split, count=300)
+    return Source(text, names, training_set, split, count=300)
 
 
 def _nuclei(crop: int) -> Source:

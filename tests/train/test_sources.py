@@ -50,6 +50,15 @@ def test_scenes_are_what_they_were():
     assert len(source.scored("validation", 7)) == 7
 
 
+def test_large_digits_are_few_and_large():
+    source = open_source("large")
+    assert source.num_classes == 11
+    samples = [source.training_set(0)[i] for i in range(40)]
+    assert {len(sample.labels) for sample in samples} == {0, 1, 2}
+    sides = [box[3] - box[1] for sample in samples for box in sample.boxes]
+    assert 40 < np.median(sides) < 90  # ordinary ones are at most 40
+
+
 @needs_fashion
 def test_scenes_of_clothes():
     source = open_source("fashion")
@@ -81,7 +90,7 @@ def test_voc_and_coco(folders):
 
 @pytest.mark.parametrize("text", ["", "voc", "voc:", "coco:x", "scene", "scenes:1"])
 def test_other_texts_are_refused(text):
-    with pytest.raises(ArgumentError, match="data: expected one of scenes, fashion"):
+    with pytest.raises(ArgumentError, match="data: expected one of scenes, large, fashion"):
         open_source(text)
 
 
