@@ -20,23 +20,28 @@ from cnncore.study.results import Results
 from cnncore.study.segmentation.training import TRAINING, probabilities, scenes, train
 
 # Fewest and most digits of 10 to 12 pixels for that percentage of foreground in 64×64 (measured on
-# training scenes: 1.0, 4.8 and 20 %), so that shares differ and objects do not.
+# test scenes: 1.0, 4.9 and 20 %), so that shares differ and objects do not.
 CROWDS = {1: (1, 1), 5: (4, 6), 20: (18, 26)}
-SIDES = (10, 12)
+DIGIT_PIXELS = (10, 12)
 Criterion = Callable[[Tensor, Any], Tensor]
 
 
-def look_of(share: int, size: int) -> SceneSettings:
+def look_of(settings: Settings) -> SceneSettings:
     """Scenes of which about ``share`` percent are digits."""
+    size, (least, most) = settings["size"], settings["digit_pixels"]
     return SceneSettings(
-        (size, size), objects=CROWDS[share], empty=0, item_side=SIDES, max_hidden=0.5, texture=0.5
+        (size, size),
+        objects=CROWDS[settings["share"]],
+        empty=0,
+        item_side=(least, most),
+        max_hidden=0.5,
+        texture=0.5,
     )
 
 
 def crowd(split: str, count: int, seed: int, settings: Settings) -> tuple[Sample, ...]:
     """Scenes whose semantic map says only whether there is a digit."""
-    look = look_of(settings["share"], settings["size"])
-    found = scenes(split, count, seed, settings["digits"], look)
+    found = scenes(split, count, seed, settings["digits"], look_of(settings))
     return tuple(replace(s, semantic=(s.semantic > 0).astype(np.int64)) for s in found)
 
 
@@ -138,7 +143,14 @@ RARE_FOREGROUND = Experiment(
         "foreground %": ".1f",
     },
     run=_run,
-    settings={**TRAINING, "digits": 10, "train_scenes": 256, "test_scenes": 60, "steps": 120},
+    settings={
+        **TRAINING,
+        "digits": 10,
+        "digit_pixels": DIGIT_PIXELS,
+        "train_scenes": 256,
+        "test_scenes": 60,
+        "steps": 120,
+    },
     conditions={
         _name(loss, share): {"loss": loss, "share": share} for share in CROWDS for loss in LOSSES
     },
