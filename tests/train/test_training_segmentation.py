@@ -17,7 +17,7 @@ from cnncore.train.segmentation import SYSTEMS
 
 STATED = json.loads((Path(__file__).parents[2] / "docs" / "segmentation.json").read_text("utf-8"))
 SCORES = {name: row["test"] for name, row in STATED["systems"].items() if "test" in row}
-SLACK = 0.05
+SLACK = 0.05  # or a tenth of the score, if that is less
 NOTHING_LEARNT = 0.09  # background everywhere
 
 
@@ -32,4 +32,4 @@ def test_a_system_reaches_its_stated_score(name):
     task = make_task(name)
     task.train(progress=False)
     _, scores = task.evaluate(task.held_out("test", task.held_out_count))
-    assert scores["mean IoU"] >= SCORES[name] - SLACK
+    assert scores["mean IoU"] >= SCORES[name] - min(SLACK, 0.1 * SCORES[name])
