@@ -21,11 +21,11 @@ from cnncore.evaluate.plots import draw_confusion
 from cnncore.train import Task, load_task, make_task
 
 HERE = Path(__file__).parent
-NAMES = ("fcn_resnet", "deeplabv3", "ternausnet11", "unet_fpn", "fpn")
+NAMES = ("fcn_resnet", "deeplabv3", "segnet", "unet_fpn", "fpn")
 NUCLEI = "unet_nuclei"
 MANY = 4  # objects a scene that is shown has at least
 SHOWN = 4  # scenes: the first such of the test split
-COUNT = 60
+COUNT = 300
 
 
 def trained(name: str, runs: Path) -> Task:
@@ -163,6 +163,8 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     options = parser.parse_args()
     tasks = {name: trained(name, options.runs) for name in options.names}
+    if len({task.source.text for task in tasks.values() if task.source}) > 1:
+        parser.error("networks that learn from the same data: they share a sheet")
     rows = [(name, scored(task)) for name, task in tasks.items()]
     scenes_sheet(tasks)
     scores = rows[-1][1]
