@@ -84,12 +84,15 @@ def compare_labels(
 ) -> Picture:
     """Image, label maps over it with a word above each (truth, prediction, …), and the legend.
 
-    The legend has the classes that occur in a map.
+    Maps lie on a grey image, so that only classes have a colour.  The legend has the classes that
+    occur in a map.
     """
     pictures = [("image", to_picture(image))]
+    grey = pictures[0][1].mean(2, keepdims=True) * 0.7
+    faint = np.repeat(np.rint(grey).astype(np.uint8), 3, 2)
     seen: set[int] = set()
     for word, labels in maps:
-        drawn = overlay_labels(image, labels, len(names), ignore_index=ignore_index)
+        drawn = overlay_labels(faint, labels, len(names), 0.8, ignore_index)
         pictures.append((word, drawn))
         seen |= set(np.unique(np.asarray(labels)).tolist())
     unknown = ignore_index is not None and ignore_index in seen
