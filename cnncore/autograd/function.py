@@ -131,7 +131,15 @@ class Function:
             results = (results,)
         self.shapes = tuple([y.shape for y in results])
         if record:
-            outputs = self._record(inputs, wants, results)
+            # t.edge, without a call
+            self.edges = tuple(
+                [(t._edge or (t, 0)) if w else None for t, w in zip(inputs, wants, strict=True)]  # type: ignore[union-attr]
+            )
+            at = [i if y.dtype.kind == "f" else None for i, y in enumerate(results)]
+            outputs = tuple([Tensor._result(y, self, i) for y, i in zip(results, at, strict=True)])
+            self._kept = [None if i is None else _Kept(inputs[i]) for i in self._keep_inputs]
+            self._kept += [_Kept(outputs[i], self, i) for i in self._keep_outputs]
+            self._kept += [_Kept(array) for array in self._arrays]
         else:
             outputs = tuple([Tensor._result(y, None, None) for y in results])
         self._arrays = ()
@@ -140,33 +148,6 @@ class Function:
         if watched:
             events.emit("after_forward", self, inputs, outputs)
         return outputs[0] if single else outputs
-
-    def _record(
-        self,
-        inputs: tuple[Tensor | None, ...],
-        wants: tuple[bool, ...],
-        results: tuple[Array, ...],
-    ) -> tuple[Tensor, ...]:
-        """The outputs as part of the graph, and everything kept."""
-        # t.edge, without a call
-        self.edges = tuple(
-            [(t._edge or (t, 0)) if w else None for t, w in zip(inputs, wants, strict=True)]  # type: ignore[union-attr]
-        )
-        outputs = tuple(
-            [
-                Tensor._result(y, self, i if y.dtype.kind == "f" else None)
-                for i, y in enumerate(results)
-            ]
-        )
-        self._kept = kept = []
-        for position in self._keep_inputs:
-            tensor = None if position is None else inputs[position]
-            kept.append(None if position is None else _Kept(tensor))
-        for position in self._keep_outputs:
-            kept.append(_Kept(outputs[position], self, position))
-        for array in self._arrays:
-            kept.append(_Kept(array))
-        return outputs
 
     def _refuse_nonfinite(self, arrays: list[Any], results: tuple[Any, ...]) -> None:
         if all(is_finite(y) for y in results):

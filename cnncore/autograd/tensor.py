@@ -64,22 +64,15 @@ class Tensor:
     data: Array
     grad: Tensor | None
 
-    def __init__(
-        self,
-        data: Array,
-        requires_grad: bool = False,
-        *,
-        _edge: Edge | None = None,
-        _counter: list[int] | None = None,
-    ) -> None:
+    def __init__(self, data: Array, requires_grad: bool = False) -> None:
         if isinstance(data, Tensor):
             data = data.data
         if not isinstance(data, np.ndarray) and not on_device(data):
             data = np.asarray(data)
         self.data = data
         self.grad = None
-        self._edge = _edge
-        self.counter = [0] if _counter is None else _counter  # shared by tensors of one memory
+        self._edge: Edge | None = None
+        self.counter = [0]  # shared by tensors of one memory
         self.hooks: Sequence[Hook] = ()
         self._leaf_requires_grad = False
         if requires_grad:
@@ -165,7 +158,7 @@ class Tensor:
 
     def detach(self) -> Tensor:
         """The same memory, outside the graph."""
-        return Tensor(self.data, _counter=self.counter)
+        return Tensor._view(self.data, None, self.counter)
 
     def touched(self) -> None:
         """Say that ``data`` was written into: a backward that needs the old values will refuse."""
