@@ -38,6 +38,8 @@ CASES = {
     "depthwise": (1, 4, 4, 4, (6, 6), window(3, 1, 1)),
     "depthwise, two outputs a channel": (1, 3, 6, 3, (5, 5), window(3, 2, 1)),
     "padding differs on all sides": (1, 2, 3, 1, (5, 6), window(3, 2, ((0, 2), (3, 1)))),
+    "one pixel, padding below only": (1, 2, 3, 1, (3, 4), window(1, 1, ((0, 2), (0, 0)))),
+    "one pixel, padding to the right only": (1, 2, 3, 1, (3, 4), window(1, 1, ((0, 0), (0, 2)))),
     "padding wider than the kernel": (1, 1, 2, 1, (2, 3), window(2, 1, 3)),
     "kernel as large as the plane": (2, 3, 2, 1, (4, 3), window((4, 3))),
     "many channels": (1, 33, 17, 1, (3, 3), window(3, 1, 1)),

@@ -27,7 +27,8 @@ void lay_out(const DirectPlan& plan, DirectPart& part, index_t lanes, index_t by
   const index_t step = part.columns[0].taps.step, grid_w = part.columns[0].count;
   // Planes whose size is a multiple of 1 KB would fight for cache lines: copy those.
   const bool apart = plan.channels < 8 || plan.height * plan.width * bytes % 1024 != 0;
-  part.in_place = step == 1 && part.taps.inside(part.count, plan.height);
+  const bool rows_inside = part.taps.inside(part.count, plan.height);
+  part.in_place = step == 1 && rows_inside;
   part.lowest = 0;
   index_t highest = 0;
   bool first = true;
@@ -50,7 +51,7 @@ void lay_out(const DirectPlan& plan, DirectPart& part, index_t lanes, index_t by
   const std::vector<index_t> same{0};
   const bool one_pixel = part.taps.shift == same && part.columns[0].taps.shift == same;
   part.in_place = part.in_place && (!one_pixel || lanes * bytes >= kLineBytes);
-  part.panels = one_pixel && !(part.in_place && apart) && part.columns.size() == 1 &&
+  part.panels = one_pixel && rows_inside && !(part.in_place && apart) && part.columns.size() == 1 &&
                 plan.target_row_step == 1;
   part.in_place = part.in_place && apart && !part.panels;
   if (part.in_place) {

@@ -243,8 +243,8 @@ def test_layers_of_alexnet_and_lenet_have_the_papers_parameters():
 
 
 def test_a_network_is_imported_when_it_is_asked_for():
-    # Segmentation networks are made of these.
-    shared = {"blocks", "vgg", "resnet"}
+    # Segmentation networks and detectors are made of these.
+    shared = {"blocks", "vgg", "resnet", "alexnet", "zfnet"}
     code = (
         "import sys, cnncore.models as m; begin = 'cnncore.models.classification.'; "
         "print(*(n.removeprefix(begin) for n in sys.modules if n.startswith(begin))); "
