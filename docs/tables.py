@@ -24,6 +24,7 @@ from cnncore.train.segmentation import CLASSES, SYSTEMS
 ROOT = Path(__file__).resolve().parents[1]
 
 STATED = ROOT / "docs" / "segmentation.json"  # benchmarks/segmentation_training.py writes it
+DETECTORS_STATED = ROOT / "docs" / "detection.json"  # benchmarks/detection_training.py this
 
 # --- networks -------------------------------------------------------------------------------------
 
@@ -95,10 +96,12 @@ ONCE = {
 CENTERFACE = (1_819_999, 1_851_532_800)
 
 
-def trained_segmenters() -> set[str]:
-    """Those of which docs/segmentation.md states a score."""
-    found = json.loads(STATED.read_text("utf-8"))["systems"]
-    return {SYSTEMS[name].network for name, row in found.items() if "test" in row}
+def trained_on_scenes() -> set[str]:
+    """The networks of which docs/segmentation.md or docs/detection.md states a score."""
+    maps = json.loads(STATED.read_text("utf-8"))["systems"]
+    boxes = json.loads(DETECTORS_STATED.read_text("utf-8"))["systems"]
+    segmenters = {SYSTEMS[name].network for name, row in maps.items() if "test" in row}
+    return segmenters | {name for name, row in boxes.items() if "AP50" in row}
 
 
 def verified(name: str) -> str:
@@ -113,7 +116,7 @@ def verified(name: str) -> str:
             marks.append(PHOTOGRAPHS)
     else:
         marks = list(OTHERS[name][3])
-    if name in TRAINED_HERE or name in trained_segmenters():
+    if name in TRAINED_HERE or name in trained_on_scenes():
         marks.append(TRAINED)
     return " ".join(marks)
 
@@ -312,7 +315,6 @@ def segmentation_table() -> str:
 
 # --- detectors trained here -----------------------------------------------------------------------
 
-DETECTORS_STATED = ROOT / "docs" / "detection.json"  # benchmarks/detection_training.py writes it
 AP50_GOALS = {
     "fasterrcnn_small": 0.94,
     "ssd_small": 0.85,
