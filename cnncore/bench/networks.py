@@ -25,6 +25,7 @@ from cnncore.bench.measure import PAUSE, interleaved
 from cnncore.bench.memory import peak_of_step
 from cnncore.bench.results import NetworkResult, Row
 from cnncore.errors import ArgumentError
+from cnncore.models.segmentation import Segmenter
 from cnncore.nn import Module, init
 from cnncore.optim import SGD
 from cnncore.vision.masks import crop_masks
@@ -37,13 +38,14 @@ JOBS = ("inference", "compiled", "training")  # in this order: training changes 
 
 @dataclass(frozen=True)
 class Network:
-    """A network by its name in ``models`` and its batch ``(N, C, H, W)``."""
+    """A network and its batch ``(N, C, H, W)``; ``model``: in ``models``, its name if not said."""
 
     name: str
     shape: tuple[int, int, int, int]
     classes: int = 1000
     settings: Mapping[str, Any] = field(default_factory=dict)
     jobs: tuple[str, ...] = JOBS
+    model: str = ""
 
     @property
     def detail(self) -> str:
@@ -58,7 +60,10 @@ NETWORKS = (
     Network("vgg16", (2, 3, 224, 224), settings={"dropout": 0.0}),
     Network("mobilenet_v2", (4, 3, 224, 224), settings={"dropout": 0.0}),
     Network("unet", (1, 3, 256, 256), 21),
-    Network("maskrcnn_small", (8, 3, 128, 128), 10, jobs=("training",)),
+    Network("maskrcnn_small", (8, 3, 128, 128), 10, jobs=("training",)),  # make demo
+    Network(  # cnncore train unet
+        *("unet_scenes", (4, 3, 64, 64), 11, {"base": 16, "norm": "group"}, ("training",), "unet")
+    ),
 )
 
 
@@ -93,7 +98,8 @@ class Ours:
     def __init__(self, network: Network, dtype: str = "float32") -> None:
         init.seed(0)
         self.network, self.dtype = network, dtype
-        self.model: Module = models.create(network.name, network.classes, **network.settings)
+        name = network.model or network.name
+        self.model: Module = models.create(name, network.classes, **network.settings)
         self.data = _data(network, self.model).to(dtype)
         self.model.to(np.dtype(dtype))
         self.x = Tensor(self.data.x)
@@ -142,7 +148,7 @@ def _data(network: Network, model: Any) -> Data:
 
         return scene_data(network.shape[0], model)
     x = rng.normal(size=network.shape).astype(np.float32)
-    pixels = (h, w) if network.name == "unet" else ()
+    pixels = (h, w) if isinstance(model, Segmenter) else ()
     return Data(x, rng.integers(0, network.classes, (n, *pixels)))
 
 

@@ -252,7 +252,9 @@ softmax:     softmax 8,21,64,64
 """
 
 SUITES = {
-    "resnet50": Suite("All convolutions of ResNet-50, batch 4 at 224×224", RESNET50),
+    "resnet50": Suite(
+        "All convolutions of ResNet-50, batch 4 at 224×224", RESNET50, ("forward", *GRADIENTS)
+    ),
     "unet": Suite("U-Net with 64 channels at its base, one image of 256×256", UNET),
     "fpn": Suite("A feature pyramid on ResNet-50, one image of 512×512", FPN),
     "mobilenet": Suite("MobileNetV2: depthwise and 1×1, batch 4 at 224×224", MOBILENET),

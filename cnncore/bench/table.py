@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from cnncore.bench.goals import findings, goals_table
 from cnncore.bench.results import (
     CaseResult,
     NetworkResult,
@@ -168,6 +169,9 @@ def markdown(results: Results, title: str = "") -> str:
         "",
         *summary_table(results),
     ]
+    if findings(results):
+        lines += ["", "## Goals", "", "Ratios to the named peer, bold where reached.", ""]
+        lines += goals_table(results)
     for suite in results.suites():
         cases = [case for case in results.cases if case.suite == suite]
         lines += ["", f"## {suite}", "", *_suite_table(cases, results.roof)]

@@ -7,6 +7,7 @@ before anything is timed.  Letters: ``N C H W`` images, ``R`` regions, ``K`` cla
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -186,14 +187,14 @@ class MobileNetV2(nn.Module):
 
 
 class DoubleConv(nn.Module):
-    """Twice 3×3, batch norm, ReLU."""
+    """Twice 3×3, normalisation, ReLU."""
 
-    def __init__(self, c: int, out: int) -> None:
+    def __init__(self, c: int, out: int, kind: str) -> None:
         super().__init__()
         self.double_conv = nn.Sequential(
-            nn.Conv2d(c, out, 3, padding=1, bias=False), nn.BatchNorm2d(out),
+            nn.Conv2d(c, out, 3, padding=1, bias=False), norm(kind, out),
             nn.ReLU(inplace=True),
-            nn.Conv2d(out, out, 3, padding=1, bias=False), nn.BatchNorm2d(out),
+            nn.Conv2d(out, out, 3, padding=1, bias=False), norm(kind, out),
             nn.ReLU(inplace=True),
         )  # fmt: skip
 
@@ -205,9 +206,9 @@ class DoubleConv(nn.Module):
 class Down(nn.Module):
     """Half the resolution."""
 
-    def __init__(self, c: int, out: int) -> None:
+    def __init__(self, c: int, out: int, kind: str) -> None:
         super().__init__()
-        self.maxpool_conv = nn.Sequential(nn.MaxPool2d(2), DoubleConv(c, out))
+        self.maxpool_conv = nn.Sequential(nn.MaxPool2d(2), DoubleConv(c, out, kind))
 
     def forward(self, x: Any) -> Any:
         """``(N, C, H, W) -> (N, out, H / 2, W / 2)``"""
@@ -217,10 +218,10 @@ class Down(nn.Module):
 class Up(nn.Module):
     """Twice the resolution, beside the bridge."""
 
-    def __init__(self, c: int) -> None:
+    def __init__(self, c: int, kind: str) -> None:
         super().__init__()
         self.up = nn.ConvTranspose2d(c, c // 2, 2, 2)
-        self.conv = DoubleConv(c, c // 2)
+        self.conv = DoubleConv(c, c // 2, kind)
 
     def forward(self, x: Any, bridge: Any) -> Any:
         """``(N, C, h, w)``, ``(N, C/2, 2h, 2w)`` -> ``(N, C/2, 2h, 2w)``"""
@@ -228,19 +229,19 @@ class Up(nn.Module):
 
 
 class UNet(nn.Module):
-    """U-Net, 64 channels at its base, 21 classes."""
+    """U-Net of ``base`` channels at its first level, with four below it."""
 
-    def __init__(self) -> None:
+    def __init__(self, base: int, classes: int, kind: str) -> None:
         super().__init__()
-        self.inc = DoubleConv(3, 64)
-        for d, c in enumerate((64, 128, 256, 512)):
-            setattr(self, f"down{d + 1}", Down(c, 2 * c))
-            setattr(self, f"up{4 - d}", Up(2 * c))
+        self.inc = DoubleConv(3, base, kind)
+        for d, c in enumerate((base, 2 * base, 4 * base, 8 * base)):
+            setattr(self, f"down{d + 1}", Down(c, 2 * c, kind))
+            setattr(self, f"up{4 - d}", Up(2 * c, kind))
         self.outc = nn.Sequential()
-        self.outc.add_module("conv", nn.Conv2d(64, 21, 1))
+        self.outc.add_module("conv", nn.Conv2d(base, classes, 1))
 
     def forward(self, x: Any) -> Any:
-        """``(N, 3, H, W) -> (N, 21, H, W)``"""
+        """``(N, 3, H, W) -> (N, classes, H, W)``"""
         bridges = [self.inc(x)]
         for d in range(1, 5):
             bridges.append(getattr(self, f"down{d}")(bridges[-1]))
@@ -384,7 +385,8 @@ NETWORKS: dict[str, Any] = {
     "resnet50": ResNet50,
     "vgg16": VGG16,
     "mobilenet_v2": MobileNetV2,
-    "unet": UNet,
+    "unet": partial(UNet, 64, 21, "batch"),
+    "unet_scenes": partial(UNet, 16, 11, "group"),
     "maskrcnn_small": MaskRcnn,
 }
 
