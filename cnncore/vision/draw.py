@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from cnncore.errors import ArgumentError, ShapeError, require
 from cnncore.geometry import as_int
 from cnncore.vision.boxes import as_boxes, as_labels, as_vector
+from cnncore.vision.keypoints import as_keypoints
 from cnncore.vision.masks import as_masks
 
 Picture = NDArray[np.uint8]  # (H, W, 3)
@@ -69,11 +70,13 @@ def draw_objects(
     masks: ArrayLike | None = None,
     scores: ArrayLike | None = None,
     settings: DrawSettings = DrawSettings(),
+    keypoints: ArrayLike | None = None,
 ) -> Picture:
     """A picture ``(H·scale, W·scale, 3)`` uint8 of an image with its objects.
 
     Every label has its own colour (without labels, every object).  boxes ``(R, 4)``, labels
-    ``(R,)``, masks ``(R, H, W)``, scores ``(R,)``; zero objects give the bare image.
+    ``(R,)``, masks ``(R, H, W)``, scores ``(R,)``, keypoints ``(R, J, 3)`` of which those are drawn
+    whose third number, visibility or score, is above 0; zero objects give the bare image.
     """
     regions = as_boxes(boxes)
     count = len(regions)
@@ -101,7 +104,19 @@ def draw_objects(
         words += [] if values is None else [f"{values[index]:.2f}"]
         if words:
             _write(pen, (x1, y1), " ".join(words), tuple(color), font)
+    if keypoints is not None:
+        _dots(pen, np.asarray(keypoints), colors, settings)
     return np.array(canvas, np.uint8)
+
+
+def _dots(pen: Any, keypoints: NDArray[Any], colors: Picture, settings: DrawSettings) -> None:
+    """A disc of its object's colour, with a dark edge, on every keypoint that counts."""
+    joints = keypoints.shape[1] if keypoints.ndim == 3 else -1
+    points, radius = as_keypoints(keypoints, len(colors), joints), settings.line_width + 1
+    for row, color in zip(points, colors.tolist(), strict=True):
+        for x, y in (row[row[:, 2] > 0, :2] * settings.scale).tolist():
+            around = (x - radius, y - radius, x + radius, y + radius)
+            pen.ellipse(around, fill=tuple(color), outline="black")
 
 
 def _name(label: int, names: tuple[str, ...] | None) -> str:

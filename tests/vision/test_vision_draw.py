@@ -46,6 +46,33 @@ def test_scale_labels_scores_and_names():
     assert (edge[:20, 90:165] != 128).any()
 
 
+def test_keypoints_are_discs_where_their_third_number_is_positive():
+    points = [[[20, 12, 2], [44, 30, 0], [5, 30, -1.5]], [[30, 8, 0.5], [0, 0, 0], [59, 39, 1]]]
+    thin = vision.DrawSettings(line_width=0)
+    bare = vision.draw_objects(GREY, [[0, 0, 9, 9], [9, 9, 20, 20]], [3, 1], settings=thin)
+    picture = vision.draw_objects(
+        GREY, [[0, 0, 9, 9], [9, 9, 20, 20]], [3, 1], settings=thin, keypoints=points
+    )
+    changed = np.argwhere((picture != bare).any(2))
+    near = [np.abs(changed - (y, x)).max(1) <= 1 for x, y in ((20, 12), (30, 8), (59, 39))]
+    assert all(rows.any() for rows in near)
+    assert np.any(near, axis=0).all()  # and nothing else
+    colors = vision.distinct_colors(4)
+    assert (picture[12, 20] == colors[3]).all()
+    assert (picture[8, 30] == colors[1]).all()
+    large = vision.DrawSettings(scale=3)
+    picture = vision.draw_objects(GREY, [[0, 0, 9, 9]], settings=large, keypoints=[[[50, 30, 1]]])
+    assert (picture[90, 150] == vision.distinct_colors(1)[0]).all()
+
+
+@pytest.mark.parametrize(
+    "keypoints", [[[1, 2, 1]], np.zeros((2, 4, 3)), np.full((1, 1, 3), np.nan)]
+)
+def test_keypoints_that_do_not_fit_are_refused(keypoints):
+    with pytest.raises(ArgumentError, match="keypoints"):
+        vision.draw_objects(GREY, [[0, 0, 9, 9]], keypoints=keypoints)
+
+
 def test_nothing_to_draw():
     picture = vision.draw_objects(GREY, [], [], np.zeros((0, 40, 60), bool), [])
     assert (picture == 128).all()
