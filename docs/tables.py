@@ -61,7 +61,7 @@ OTHERS = {
     "rcnn_small": ((3, 36, 36), {"num_classes": 10}, "", ""),
     **{
         f"{name}_small": ((3, 128, 128), {"num_classes": 10}, "", "")
-        for name in ("fasterrcnn", "fastrcnn", "retinanet", "rfcn", "ssd", "yolo")
+        for name in ("fasterrcnn", "fastrcnn", "retinanet", "rfcn", "sppnet", "ssd", "yolo")
     },
     "sliding_window": ((3, 64, 64), {"num_classes": 11}, "", RUNTIME),
     "unet": ((3, 128, 128), {"num_classes": 11}, "milesial Pytorch-UNet", SHAPES + RUNTIME),
@@ -88,6 +88,7 @@ ONCE = {
         name: lambda model: Sequential(model.features, model.hidden, model.predictor)
         for name in ("rcnn_alexnet", "rcnn_small")
     },
+    "sppnet_small": lambda model: model.features,
     "sppnet_zf5": lambda model: model.features,
     "fastrcnn_vgg16": lambda model: model.backbone,
     "fastrcnn_small": lambda model: model.backbone,

@@ -5,7 +5,9 @@ Letters: ``N C H W`` images, ``R`` proposals.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -111,14 +113,21 @@ class ProposedScenes:
         return self.kept[index]
 
 
+# SPP-net takes the convolutions of a trained classifier of regions and leaves them as they are.
+AFTER = {"sppnet_small": "rcnn_small"}
 STAGE_SCENES = 200  # that R-CNN's support vector machines are trained on
 
 
 def proposed_task(name: str, recipe: Recipe) -> Task:
     """A detector on proposals of selective search.
 
-    R-CNN's support vector machines are trained when it is first asked for detections.
+    Support vector machines are trained when the network is first asked for detections.
     """
+    before = None
+    if name in AFTER:
+        build, own = DETECTION[AFTER[name]]
+        share = recipe.steps / DETECTION[name][1].steps  # of its steps, where not all are wanted
+        before = build(replace(own, steps=math.ceil(own.steps * share), seed=recipe.seed))
     init.seed(recipe.seed)
     model = models.create(name, num_classes=10)
     training = ProposedScenes(Scenes("train", PROPOSED_SCENES, seed=recipe.seed))
@@ -149,11 +158,12 @@ def proposed_task(name: str, recipe: Recipe) -> Task:
         *(name, model, recipe, loss, predict, score, ("box AP50",)),
         training_set=lambda seed: training,
         held_out=unseen,
+        before=before,
     )
 
 
 DETECTION: Tasks = {
-    "fasterrcnn_small": (box_task("fasterrcnn_small", draws=True), Recipe(steps=1800)),
+    "fasterrcnn_small": (box_task("fasterrcnn_small", draws=True), Recipe(steps=4000)),
     "fastrcnn_small": (partial(proposed_task, "fastrcnn_small"), Recipe(steps=1000)),
     "maskrcnn_small": (detection_task, Recipe(steps=3000)),
     "rcnn_small": (
@@ -162,6 +172,7 @@ DETECTION: Tasks = {
     ),
     "retinanet_small": (box_task("retinanet_small", draws=False), Recipe(steps=1500)),
     "rfcn_small": (box_task("rfcn_small", draws=True), Recipe(steps=1500)),
+    "sppnet_small": (partial(proposed_task, "sppnet_small"), Recipe(steps=1000)),
     "ssd_small": (box_task("ssd_small", draws=False), Recipe(steps=2000)),
-    "yolo_small": (box_task("yolo_small", draws=False), Recipe(steps=2500)),
+    "yolo_small": (box_task("yolo_small", draws=False), Recipe(steps=3000)),
 }

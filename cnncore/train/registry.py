@@ -17,7 +17,7 @@ from cnncore.train.tasks import Task, Tasks
 # What `cnncore train NAME` knows; each family's file has its own names.
 TASKS: Tasks = {**CLASSIFICATION, **DETECTION, **SEGMENTATION}
 # Those that learn from whatever ``--data`` names; proposals of selective search are for scenes.
-ANY_DATA = {*DETECTION, *SEGMENTATION} - {"fastrcnn_small"}
+ANY_DATA = {*DETECTION, *SEGMENTATION} - {"fastrcnn_small", "rcnn_small", "sppnet_small"}
 
 
 def make_task(name: str, data: str | Source | None = None, **changes: Any) -> Task:

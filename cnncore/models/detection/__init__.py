@@ -57,6 +57,7 @@ from cnncore.models.detection.small import (
     rcnn_small,
     retinanet_small,
     rfcn_small,
+    sppnet_small,
     ssd_small,
     yolo_small,
 )
@@ -88,6 +89,7 @@ DETECTORS: dict[str, Callable[..., Module]] = {
     "rfcn_resnet50": rfcn_resnet50,
     "rfcn_resnet101": rfcn_resnet101,
     "rfcn_small": rfcn_small,
+    "sppnet_small": sppnet_small,
     "sppnet_zf5": sppnet_zf5,
     "ssd300_vgg16": ssd300_vgg16,
     "ssd512_vgg16": ssd512_vgg16,
@@ -161,6 +163,7 @@ __all__ = [
     "rfcn_resnet50",
     "rfcn_resnet101",
     "rfcn_small",
+    "sppnet_small",
     "sppnet_zf5",
     "ssd300_vgg16",
     "ssd512_vgg16",

@@ -16,6 +16,7 @@ from cnncore.models.detection.mask_rcnn import SMALL
 from cnncore.models.detection.rcnn import CropSettings, Rcnn
 from cnncore.models.detection.retinanet import RetinaNet, RetinaNetSettings
 from cnncore.models.detection.rfcn import Rfcn, RfcnSettings
+from cnncore.models.detection.spp_net import SppNet, SppSettings
 from cnncore.models.detection.ssd import Extra, Ssd, SsdSettings
 from cnncore.models.detection.yolo import POOL, Yolo, YoloSettings
 from cnncore.nn import Conv2d, Flatten, GroupNorm, Linear, MaxPool2d, Module, ReLU, Sequential
@@ -112,8 +113,8 @@ SMALL_YOLO = YoloSettings(
         (3, 16, 2), (3, 32), POOL, (3, 64), POOL, (3, 128), POOL, (3, 128), (3, 128),
     ),
     norm="batch",
-    hidden=256,
-    dropout=0.0,
+    hidden=0,
+    shared=True,
     grid=8,
     resize=None,
     detections=DetectionSettings(
@@ -143,7 +144,12 @@ def retinanet_small(num_classes: int, **changes: Any) -> RetinaNet:
 
 
 def yolo_small(num_classes: int, **changes: Any) -> Yolo:
-    """YOLO v1 with 8×8 cells for 128×128 pixels; ``changes`` replace fields of ``SMALL_YOLO``."""
+    """YOLO v1 with 8×8 cells for 128×128 pixels; ``changes`` replace fields of ``SMALL_YOLO``.
+
+    Its last layer is a 1×1 convolution instead of a connected one (``shared``): grid, answers and
+    loss are the paper's.  With connected layers each of the 64 cells must itself see enough digits
+    of every class: such a network learnt four scenes by heart, and found next to nothing in others.
+    """
     return Yolo(num_classes, replace(SMALL_YOLO, **changes))
 
 
@@ -183,15 +189,46 @@ SMALL_CROPS = CropSettings(
 )
 
 
-def crop_classifier() -> Sequential:
-    """Three convolutions and two dense layers for crops of 36×36."""
+CROP_CHANNELS = 64
+
+
+def crop_convolutions() -> list[Module]:
+    """Three convolutions, each with a pooling after it, for crops of 36×36."""
     layers: list[Module] = []
-    for channels, out in ((3, 16), (16, 32), (32, 64)):
+    for channels, out in ((3, 16), (16, 32), (32, CROP_CHANNELS)):
         layers += [Conv2d(channels, out, 3, padding=1), GroupNorm(8, out), ReLU(), MaxPool2d(2, 2)]
-    dense = Flatten(), Linear(64 * 4 * 4, 128), ReLU(), Linear(128, 1)
-    return Sequential(*layers, *dense)
+    return layers
+
+
+def crop_classifier() -> Sequential:
+    """Those convolutions and two dense layers."""
+    dense = Flatten(), Linear(CROP_CHANNELS * 4 * 4, 128), ReLU(), Linear(128, 1)
+    return Sequential(*crop_convolutions(), *dense)
 
 
 def rcnn_small(num_classes: int, **changes: Any) -> Rcnn:
     """R-CNN on crops of 36×36; ``changes`` replace fields of ``SMALL_CROPS``."""
     return Rcnn(num_classes, replace(SMALL_CROPS, **changes), crop_classifier())
+
+
+SMALL_SPP = SppSettings(
+    hidden=128,
+    dropout=0.0,
+    stride=4,
+    offset=1.5,
+    scales=(),
+    sampler=BalancedSampler(32, 10 / 32),
+    detections=replace(SppSettings().detections, max_detections=20),
+    resize=None,
+)
+
+
+def sppnet_small(num_classes: int, **changes: Any) -> SppNet:
+    """SPP-net on the convolutions of ``rcnn_small``; ``changes`` replace fields of ``SMALL_SPP``.
+
+    The pyramid takes the place of the last pooling.  The convolutions are not trained with it:
+    ``model.features.load_state_dict`` takes those of a trained ``rcnn_small``, whose keys they
+    have.
+    """
+    features = Sequential(*crop_convolutions()[:-1])
+    return SppNet(num_classes, replace(SMALL_SPP, **changes), features, CROP_CHANNELS)

@@ -161,6 +161,10 @@ class SppNet(StagedDetector):
         init.normal_(self.predictor.weight, std=0.01)
         init.constant_(self.predictor.bias, 0.0)  # type: ignore[type-var]
 
+    def continue_from(self, classifier: Module) -> None:
+        """Take the weights of ``classifier.features``: here they are not trained, see ``loss``."""
+        self.features.load_state_dict(classifier.features.state_dict())
+
     def forward(
         self, images: Any, proposals: Sequence[Any], image_sizes: Sequence[Size] | None = None
     ) -> SppOutputs:

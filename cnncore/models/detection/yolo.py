@@ -72,6 +72,9 @@ class YoloSettings:
     norm: str | None = None  # a name in nn.norm.NORMS, after every convolution
     hidden: int = 4096  # of the layer before the last; 0: there is none
     dropout: float = 0.5  # after it
+    # The last layers look at one cell at a time, with the same weights for all: 1×1 convolutions.
+    # Connected ones have weights for every cell, which each must see objects of every class.
+    shared: bool = False
     grid: int = 7  # S
     boxes: int = 2  # B
     box_weight: float = 5.0
@@ -155,7 +158,7 @@ class Yolo(Detector):
                 layers.append(YoloLayer(channels, layer, settings.norm, settings.slope))
                 channels = layer[1]
         self.features = Sequential(*layers)
-        cells = settings.grid**2
+        cells = 1 if settings.shared else settings.grid**2
         widths = [cells * channels, *([settings.hidden] if settings.hidden else [])]
         widths.append(cells * (num_classes + 5 * settings.boxes))
         pairs = itertools.pairwise(widths)
@@ -174,16 +177,16 @@ class Yolo(Detector):
         if x.shape[2:] != (S, S):
             hint = "model.prepare(pictures)"
             raise ShapeError("images", f"a size that gives {S}×{S} cells", size, hint)
-        x = ops.flatten(x, 1)
+        x = x.permute((0, 2, 3, 1)) if self.settings.shared else ops.flatten(x, 1)
         for layer in list(self.connected)[:-1]:
             x = self.dropout(ops.leaky_relu(layer(x), self.settings.slope))
         x = self.connected[len(self.connected) - 1](x)
-        N, K = x.shape[0], self.num_classes
-        ends = S * S * K, S * S * (K + B)
+        N, K, cells = x.shape[0], self.num_classes, 1 if self.settings.shared else S * S
+        ends = cells * K, cells * (K + B)
         return YoloOutputs(
-            x[:, : ends[0]].reshape((N, S, S, K)),
-            x[:, ends[0] : ends[1]].reshape((N, S, S, B)),
-            x[:, ends[1] :].reshape((N, S, S, B, 4)),
+            x[..., : ends[0]].reshape((N, S, S, K)),
+            x[..., ends[0] : ends[1]].reshape((N, S, S, B)),
+            x[..., ends[1] :].reshape((N, S, S, B, 4)),
             sizes,
             size,
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -22,6 +24,31 @@ SMALL = YoloSettings(
 def yolo() -> Yolo:
     init.seed(0)
     return Yolo(3, SMALL)
+
+
+def test_cells_may_share_the_last_layers() -> None:
+    """A picture moved by a cell's side moves what is said by a cell; connected layers do not."""
+    rng = np.random.default_rng(1)
+    x = rng.random((1, 3, 64, 64)).astype(np.float32)
+    moved = np.roll(x, (8, 16), (2, 3))
+    for shared in (True, False):
+        init.seed(0)
+        model = Yolo(3, replace(SMALL, grid=8, shared=shared))
+        here, there = model(x), model(moved)
+        same = [
+            np.allclose(a.numpy()[0, 3:5, 3:5], b.numpy()[0, 4:6, 5:7], atol=1e-5)
+            for a, b in (
+                (here.classes, there.classes),
+                (here.confidence, there.confidence),
+                (here.boxes, there.boxes),
+            )
+        ]
+        assert all(same) if shared else not any(same)
+        assert here.boxes.shape == (1, 8, 8, 2, 4)
+        width = 8 if shared else 8 * 64
+        values = 13 if shared else 13 * 64
+        shapes = [p.shape for name, p in model.named_parameters() if "connected" in name]
+        assert shapes == [(16, width), (16,), (values, 16), (values,)]
 
 
 def objects(*rows: tuple[float, ...]) -> Objects:
