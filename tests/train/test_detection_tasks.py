@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from cnncore.data import Scenes
+from cnncore.errors import ArgumentError
 from cnncore.train import detection, make_task
 from cnncore.train.detection import DETECTION, SEARCH, ProposedScenes, box_scores
 from cnncore.vision import Objects, proposal_recall
@@ -29,6 +30,26 @@ def test_a_step_of_each_detector_runs_and_its_boxes_are_scored(name: str, monkey
     assert all(isinstance(p, Objects) for p in predictions)
     assert {"box AP", "box AP50"} <= set(scores)
     assert 0 <= scores[task.headline[0]] <= 1
+
+
+def test_sppnet_keeps_the_convolutions_of_the_classifier_of_regions() -> None:
+    task = make_task("sppnet_small", steps=1, batch_size=1)
+    assert task.before is not None
+    assert task.before.name == "rcnn_small"
+    first = {k: p.numpy().copy() for k, p in task.before.model.features.named_parameters()}
+    task.train(progress=False)
+    trained = dict(task.before.model.features.named_parameters())
+    for name, parameter in task.model.features.named_parameters():
+        taken = trained[name].numpy()
+        np.testing.assert_array_equal(parameter.numpy(), taken)
+        assert (taken != first[name]).any(), name
+
+
+def test_data_of_ones_own_is_for_detectors_that_propose_themselves() -> None:
+    assert make_task("yolo_small", "fashion").source.text == "fashion"
+    for name in ("fastrcnn_small", "rcnn_small", "sppnet_small"):
+        with pytest.raises(ArgumentError, match="data"):
+            make_task(name, "fashion")
 
 
 def test_proposals_are_computed_once_and_cover_the_objects() -> None:

@@ -27,7 +27,7 @@ from cnncore.errors import ArgumentError
 from cnncore.geometry import as_int
 from cnncore.models.classification.zfnet import ZFNet
 from cnncore.models.detection.detector import checked_images
-from cnncore.models.detection.rcnn import checked_proposals
+from cnncore.models.detection.rcnn import Rcnn, checked_proposals
 from cnncore.models.detection.region_stage import StagedDetector
 from cnncore.models.detection.resize import Resize
 from cnncore.models.detection.truth import checked_truth
@@ -161,7 +161,7 @@ class SppNet(StagedDetector):
         init.normal_(self.predictor.weight, std=0.01)
         init.constant_(self.predictor.bias, 0.0)  # type: ignore[type-var]
 
-    def continue_from(self, classifier: Module) -> None:
+    def continue_from(self, classifier: Rcnn) -> None:
         """Take the weights of ``classifier.features``: here they are not trained, see ``loss``."""
         self.features.load_state_dict(classifier.features.state_dict())
 
