@@ -8,35 +8,20 @@ Uses the checkpoints ``RUNS/NAME/checkpoint.npz`` of ``cnncore train``; trains w
 from __future__ import annotations
 
 import argparse
-import itertools
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from pictures import COUNT, MANY, SHOWN, rich, save, trained
 
 from cnncore import vision
 from cnncore.autograd import no_grad
 from cnncore.evaluate import MapScores, evaluate_maps
 from cnncore.evaluate.plots import draw_confusion
-from cnncore.train import Task, load_task, make_task
+from cnncore.train import Task
 
 HERE = Path(__file__).parent
 NAMES = ("fcn_resnet", "deeplabv3", "segnet", "unet_fpn", "fpn")
 NUCLEI = "unet_nuclei"
-MANY = 4  # objects a scene that is shown has at least
-SHOWN = 4  # scenes: the first such of the test split
-COUNT = 300
-
-
-def trained(name: str, runs: Path) -> Task:
-    """The task with its trained network."""
-    checkpoint = runs / name / "checkpoint.npz"
-    if not checkpoint.is_file():
-        print(f"training {name}")
-        make_task(name).train(runs / name)
-    task = load_task(checkpoint, name)
-    task.model.eval()
-    return task
 
 
 def scored(task: Task) -> MapScores:
@@ -48,11 +33,6 @@ def scored(task: Task) -> MapScores:
     return scores
 
 
-def save(name: str, picture: np.ndarray) -> None:
-    """As PNG, among the pages' images."""
-    Image.fromarray(picture).save(HERE / "images" / f"{name}.png", optimize=True)
-
-
 def faint(image: np.ndarray) -> np.ndarray:
     """Grey and dark, so that only classes have a colour."""
     return np.repeat(image.mean(0, keepdims=True) * np.float32(0.6), 3, 0)
@@ -62,9 +42,7 @@ def scenes_sheet(tasks: dict[str, Task]) -> None:
     """A column a scene; rows: image, truth, one network each; below, the legend."""
     source = next(iter(tasks.values())).source
     assert source is not None
-    everything = source.scored("test", COUNT)
-    rich = (s for s in map(everything.__getitem__, range(COUNT)) if len(s.labels) >= MANY)
-    samples = list(itertools.islice(rich, SHOWN))
+    samples = rich(source.scored("test", COUNT))
     names, scale = source.label_names, 2
 
     def row(word: str, pictures: list[np.ndarray]) -> np.ndarray:

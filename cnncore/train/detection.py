@@ -86,7 +86,7 @@ def box_task(name: str, draws: bool) -> Callable[..., Task]:
 SEARCH = SelectiveSearch(
     colors=("lab",), measures=(MEASURES,), scales=(30.0, 100.0), min_size=30, min_side=10.0
 )
-PROPOSED_SCENES = 600  # to train on; proposals take 0.1 s a scene, so they are kept
+PROPOSED_SCENES = 1200  # to train on; proposals take 0.1 s a scene, so they are kept
 
 
 class Proposed(NamedTuple):
@@ -164,14 +164,14 @@ def proposed_task(name: str, recipe: Recipe) -> Task:
 
 DETECTION: Tasks = {
     "fasterrcnn_small": (box_task("fasterrcnn_small", draws=True), Recipe(steps=4000)),
-    "fastrcnn_small": (partial(proposed_task, "fastrcnn_small"), Recipe(steps=1000)),
+    "fastrcnn_small": (partial(proposed_task, "fastrcnn_small"), Recipe(steps=4000)),
     "maskrcnn_small": (detection_task, Recipe(steps=3000)),
     "rcnn_small": (
         partial(proposed_task, "rcnn_small"),
-        Recipe(steps=600, batch_size=4, learning_rate=0.002),
+        Recipe(steps=2000, batch_size=4, learning_rate=0.002),
     ),
     "retinanet_small": (box_task("retinanet_small", draws=False), Recipe(steps=1500)),
-    "rfcn_small": (box_task("rfcn_small", draws=True), Recipe(steps=1500)),
+    "rfcn_small": (box_task("rfcn_small", draws=True), Recipe(steps=4000)),
     "sppnet_small": (partial(proposed_task, "sppnet_small"), Recipe(steps=1000)),
     "ssd_small": (box_task("ssd_small", draws=False), Recipe(steps=2000)),
     "yolo_small": (box_task("yolo_small", draws=False), Recipe(steps=3000)),

@@ -18,13 +18,13 @@ SURE = 0.5  # detections shown have at least this score
 SAME = 0.5  # and no surer one of any class overlaps them by more than this IoU
 
 
-def shown(found: Objects) -> Objects:
+def shown(found: Objects, least: float = SURE) -> Objects:
     """The detections a person would be shown: sure ones, never two of them on one object.
 
     Scores of average precision are computed on all detections; this is for pictures and counts.
     """
     assert found.scores is not None
-    sure = np.flatnonzero(found.scores >= SURE)
+    sure = np.flatnonzero(found.scores >= least)
     kept = sure[nms(found.boxes[sure], found.scores[sure], SAME)]
     masks = None if found.masks is None else found.masks[kept]
     return Objects(found.boxes[kept], found.labels[kept], masks, found.scores[kept])
