@@ -181,7 +181,7 @@ DETECTION: Tasks = {
         partial(proposed_task, "rcnn_small"),
         Recipe(steps=2000, batch_size=4, learning_rate=0.002),
     ),
-    "retinanet_small": (box_task("retinanet_small", draws=False), Recipe(steps=1500)),
+    "retinanet_small": (box_task("retinanet_small", draws=False), Recipe(steps=3000)),
     "rfcn_small": (box_task("rfcn_small", draws=True), Recipe(steps=4000)),
     "sppnet_small": (partial(proposed_task, "sppnet_small"), Recipe(steps=1000)),
     "ssd_small": (box_task("ssd_small", draws=False), Recipe(steps=2000)),
