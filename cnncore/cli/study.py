@@ -21,7 +21,7 @@ def add_parser(commands: Any) -> None:
         help="try the field's claims: seeded experiments, tables with spread, figures",
         epilog="Example: cnncore study segmentation unet_bridges --seeds 5",
     )
-    parser.add_argument("study", help="segmentation")
+    parser.add_argument("study", help="segmentation or detection")
     parser.add_argument("experiments", nargs="*", metavar="EXPERIMENT", help="default: all of them")
     parser.add_argument("--seeds", type=int, default=3, help="runs of each condition (default 3)")
     parser.add_argument("--output", type=Path, help="folder (default: runs/study-STUDY)")

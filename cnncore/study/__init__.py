@@ -20,8 +20,17 @@ def _segmentation() -> Mapping[str, Experiment]:
     return EXPERIMENTS
 
 
+def _detection() -> Mapping[str, Experiment]:
+    from cnncore.study.detection import EXPERIMENTS
+
+    return EXPERIMENTS
+
+
 # Studies by name, each imported when it is asked for.
-STUDIES: dict[str, Callable[[], Mapping[str, Experiment]]] = {"segmentation": _segmentation}
+STUDIES: dict[str, Callable[[], Mapping[str, Experiment]]] = {
+    "segmentation": _segmentation,
+    "detection": _detection,
+}
 
 
 def experiments(study: str) -> Mapping[str, Experiment]:

@@ -49,19 +49,28 @@ class Objects:
     ignored: BoolArray | None = None  # (R,), true objects that count neither way (crowds)
 
 
+AREAS = (32.0**2, 96.0**2)  # pixels: what is small ends, what is large begins
+
+
 def coco_metrics(
-    predictions: Sequence[Objects], truth: Sequence[Objects], kind: str = "boxes"
+    predictions: Sequence[Objects],
+    truth: Sequence[Objects],
+    kind: str = "boxes",
+    areas: tuple[float, float] = AREAS,
 ) -> dict[str, float]:
     """COCO's twelve numbers over a list of images, by name (``COCO_NAMES``), each in ``0..1``.
 
     ``AP`` is the mean over IoU 0.50, 0.55 … 0.95 and over classes, ``AP50`` at 0.50 only; small is
-    below 32² pixels, large above 96².  ``kind`` is ``"boxes"`` or ``"masks"``.  Computed by
+    up to ``areas[0]`` pixels (of the box, or of the mask), large from ``areas[1]``.  ``kind`` is ``"boxes"`` or ``"masks"``.  Computed by
     ``pycocotools``; needs the extra ``vision``.  Images without objects count: a prediction there
     is a false positive.  A prediction that lies on an ``ignored`` true object (by the share of its
     own area) counts neither way.
     Source: Lin et al., "Microsoft COCO", 2014, and its evaluation code.
     """
-    evaluation = _evaluate(predictions, truth, kind)
+    small, large = map(float, areas)
+    if not 0 < small <= large < np.inf:
+        raise ArgumentError("areas", "0 < small <= large, in pixels", areas)
+    evaluation = _evaluate(predictions, truth, kind, areas=(small, large))
     if evaluation is None:
         return dict.fromkeys(COCO_NAMES, NOTHING)
     with contextlib.redirect_stdout(io.StringIO()):
@@ -126,6 +135,7 @@ def _evaluate(
     truth: Sequence[Objects],
     kind: str,
     sigmas: NDArray[np.float64] | None = None,
+    areas: tuple[float, float] = AREAS,
 ) -> Any:
     """An accumulated COCOeval, or None where there is no true object at all."""
     if sigmas is None and kind not in ("boxes", "masks"):
@@ -160,6 +170,9 @@ def _evaluate(
         evaluation = cocoeval.COCOeval(*databases, name)
         if sigmas is not None:
             evaluation.params.kpt_oks_sigmas = sigmas
+        else:
+            most = evaluation.params.areaRng[0][1]
+            evaluation.params.areaRng = [[0, most], [0, areas[0]], areas, [areas[1], most]]
         evaluation.evaluate()
         evaluation.accumulate()
     return evaluation

@@ -19,7 +19,7 @@ from cnncore.nn import Conv2d, ConvTranspose2d, Module, ReLU, Sequential, Upsamp
 from cnncore.study.experiment import Expectation, Experiment, Measures, Settings
 from cnncore.study.figures import COLOURS, pyplot
 from cnncore.study.results import Results
-from cnncore.study.segmentation.training import look_of, scenes
+from cnncore.study.shared import look_of, scenes
 from cnncore.train import Recipe, fit
 from cnncore.train.tasks import images_of
 

@@ -17,7 +17,8 @@ from cnncore.nn import init
 from cnncore.study.experiment import Expectation, Experiment, Measures, Settings
 from cnncore.study.figures import draw_lines, pyplot
 from cnncore.study.results import Results
-from cnncore.study.segmentation.training import TRAINING, probabilities, scenes, train
+from cnncore.study.segmentation.training import TRAINING, probabilities, train
+from cnncore.study.shared import scenes
 
 # Fewest and most digits of 10 to 12 pixels for that percentage of foreground in 64×64 (measured on
 # test scenes: 1.0, 4.9 and 20 %), so that shares differ and objects do not.

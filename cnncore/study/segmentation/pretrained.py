@@ -16,7 +16,8 @@ from cnncore.nn import AdaptiveAvgPool2d, Flatten, Linear, Module, Sequential, i
 from cnncore.study.experiment import Expectation, Experiment, Measures, Settings
 from cnncore.study.figures import draw_lines, pyplot
 from cnncore.study.results import Results
-from cnncore.study.segmentation.training import TRAINING, scenes, train_and_score
+from cnncore.study.segmentation.training import TRAINING, train_and_score
+from cnncore.study.shared import scenes
 from cnncore.train import Recipe, fit
 from cnncore.train.tasks import standardised
 

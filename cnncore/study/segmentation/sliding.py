@@ -10,8 +10,7 @@ apart, which is the product of the network's strides.
 from __future__ import annotations
 
 import itertools
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -24,6 +23,7 @@ from cnncore.nn import Conv2d, Flatten, Linear, MaxPool2d, Module, ReLU, Sequent
 from cnncore.study.experiment import Expectation, Experiment, Measures, Settings
 from cnncore.study.figures import COLOURS, draw_lines, pyplot
 from cnncore.study.results import Results
+from cnncore.study.shared import fastest
 
 WINDOW, STEP = 32, 4
 Array = NDArray[Any]
@@ -49,13 +49,13 @@ def window_scores(classifier: Module, image: Array) -> Array:
     return in_their_places(scores, every.shape)
 
 
-def small_classifier(padding: int) -> Sequential:
+def small_classifier(padding: int, channels: int = 1) -> Sequential:
     """Two convolutions of 5×5, each with ReLU and pooling, two dense layers; ten classes."""
     side = WINDOW
     for _ in range(2):
         side = (side + 2 * padding - 4) // 2
     return Sequential(
-        *(Conv2d(1, 8, 5, padding=padding), ReLU(), MaxPool2d(2)),
+        *(Conv2d(channels, 8, 5, padding=padding), ReLU(), MaxPool2d(2)),
         *(Conv2d(8, 16, 5, padding=padding), ReLU(), MaxPool2d(2)),
         *(Flatten(), Linear(16 * side * side, 32), ReLU(), Linear(32, 10)),
     )
@@ -66,16 +66,6 @@ def with_integers(model: Module, rng: np.random.Generator) -> Module:
     for parameter in model.parameters():
         parameter.data = rng.integers(-2, 3, parameter.shape).astype(np.float64)
     return model.eval()
-
-
-def fastest(run: Callable[[], Any], repeats: int) -> float:
-    """Seconds of the best of several calls."""
-    best = float("inf")
-    for _ in range(repeats):
-        start = time.perf_counter()
-        run()
-        best = min(best, time.perf_counter() - start)
-    return best
 
 
 def _speed(settings: Settings, seed: int) -> Measures:

@@ -5,7 +5,6 @@ Letters: ``N C H W`` images, ``K`` classes, background counted.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,10 +12,11 @@ import numpy as np
 
 from cnncore import ops
 from cnncore.autograd import Tensor, no_grad
-from cnncore.data import Items, Loader, Sample, Scenes, SceneSettings, digits
+from cnncore.data import Sample
 from cnncore.models.segmentation import Segmenter
+from cnncore.study import shared
 from cnncore.study.experiment import Settings
-from cnncore.train import Recipe, fit
+from cnncore.study.shared import look_of, scenes
 from cnncore.train.tasks import standardised
 from cnncore.vision import boundary_f1, confusion_matrix, mean_iou
 
@@ -35,31 +35,6 @@ TRAINING: dict[str, Any] = {
 }
 
 
-@functools.cache
-def first_digits(split: str, count: int) -> Items:
-    """The digits 0 … ``count − 1`` of a split."""
-    every = digits(split)
-    kept = every.labels < count
-    return Items(
-        every.images[kept], every.labels[kept], every.class_names[:count], every.source[kept]
-    )
-
-
-@functools.lru_cache(maxsize=16)
-def scenes(
-    split: str, count: int, seed: int, classes: int, look: SceneSettings
-) -> tuple[Sample, ...]:
-    """Scenes of the first digits, made once: all conditions of a seed train on the same."""
-    source = Scenes(split, count, seed, first_digits(split, classes), look)
-    return tuple(source[index] for index in range(count))
-
-
-def look_of(settings: Settings) -> SceneSettings:
-    """Up to three digits of ``digit_pixels`` (least, most) on faint textures."""
-    size, (least, most) = settings["size"], settings["digit_pixels"]
-    return SceneSettings((size, size), objects=(1, 3), item_side=(least, most), texture=0.5)
-
-
 def train(
     model: Segmenter,
     samples: Sequence[Sample],
@@ -73,13 +48,6 @@ def train(
     The cross-entropy counts ``background`` pixels less at first, growing to 1 at the end: without
     that nothing but background is found for long.  ``criterion`` replaces it.
     """
-    recipe = Recipe(
-        steps=settings["steps"],
-        batch_size=min(settings["batch_size"], len(samples)),
-        learning_rate=settings["learning_rate"],
-        warmup_steps=min(20, settings["steps"] // 4),
-        seed=seed,
-    )
 
     def loss(batch: Sequence[Sample], rng: Any, progress: float) -> dict[str, Tensor]:
         logits = model(standardised(batch))
@@ -89,13 +57,7 @@ def train(
         weights[0] = background + (1 - background) * progress
         return model.loss(logits, batch, class_weights=weights)
 
-    def batches(step: int) -> Any:
-        loader = Loader(samples, recipe.batch_size, seed=seed, drop_last=True)
-        return (batch for _, _, batch in loader.forever(*divmod(step, len(loader))))
-
-    history = fit(model, loss, batches, recipe, progress=False)
-    if history.steps < recipe.steps:  # the first Ctrl-C ends training early, and quietly
-        raise KeyboardInterrupt
+    shared.train(model, loss, samples, settings, seed)
 
 
 def label_maps(model: Segmenter, samples: Sequence[Sample]) -> list[Any]:
