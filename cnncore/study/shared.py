@@ -5,12 +5,14 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from cnncore.data import Items, Loader, Sample, Scenes, SceneSettings, digits
 from cnncore.nn import Module
 from cnncore.study.experiment import Settings
 from cnncore.train import History, Recipe, fit
+
+KEPT = 4  # results that ``remembered`` keeps
 
 
 @functools.cache
@@ -76,3 +78,21 @@ def fastest(run: Callable[[], Any], repeats: int) -> float:
         run()
         best = min(best, time.perf_counter() - start)
     return best
+
+
+T = TypeVar("T")
+
+
+def remembered(function: Callable[[Settings, int], T]) -> Callable[[Settings, int], T]:
+    """The same, with its last results kept by settings and seed: conditions share what is slow."""
+    kept: dict[str, T] = {}
+
+    def wrapper(settings: Settings, seed: int) -> T:
+        key = repr((sorted(settings.items()), seed))
+        if key not in kept:
+            while len(kept) >= KEPT:
+                del kept[next(iter(kept))]
+            kept[key] = function(settings, seed)
+        return kept[key]
+
+    return wrapper

@@ -62,6 +62,23 @@ def test_precision_by_hand():
     assert scores["AR_10"] == pytest.approx(1.0)
 
 
+@pytest.mark.parametrize("kind", ["boxes", "masks"])
+def test_what_is_small_and_large_can_be_said(kind):
+    pytest.importorskip("pycocotools")
+    boxes = [[0, 0, 4, 4], [10, 10, 20, 20], [20, 20, 40, 40]]  # 16, 100 and 400 pixels
+    truth = [objects(boxes, [0, 0, 0])]
+    found = [objects(boxes[1:2], [0], [0.9])]  # the one in the middle
+    scores = vision.coco_metrics(found, truth, kind, (50, 200))
+    sizes = [scores[f"AP_{size}"] for size in ("small", "medium", "large")]
+    assert sizes == [0, pytest.approx(1), 0]
+    usual = vision.coco_metrics(found, truth, kind)
+    assert usual["AP_medium"] == usual["AP_large"] == vision.NOTHING
+    assert usual["AP"] == scores["AP"]
+    for areas in ((0, 5), (5, 4), (1, np.inf), (1, np.nan)):
+        with pytest.raises(ArgumentError, match="areas"):
+            vision.coco_metrics(found, truth, kind, areas)
+
+
 def test_a_false_alarm_on_an_empty_image_costs():
     pytest.importorskip("pycocotools")
     truth = [objects([[0, 0, 10, 10]], [0]), NONE]

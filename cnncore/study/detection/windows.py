@@ -61,10 +61,11 @@ def _run(settings: Settings, seed: int) -> Measures:
     x = Tensor(rng.normal(size=(1, 3, size, size)).astype(np.float32))
     with no_grad():
         crops = crops_of(model, x, settings["step"])
-        logits = np.concatenate([y.numpy()[0].reshape(1 + CLASSES, -1).T for y in model(x).logits])
-        apart = 0.0
-        if settings["step"] == STEP:
-            apart = float(np.abs(logits - model.classifier(crops).numpy()).max())
+        every = settings["step"] // STEP  # of the score map's places one is a window
+        logits = np.concatenate(
+            [y.numpy()[0, :, ::every, ::every].reshape(1 + CLASSES, -1).T for y in model(x).logits]
+        )
+        apart = float(np.abs(logits - model.classifier(crops).numpy()).max())
         rows = [crops[i : i + 1] for i in range(len(crops))]
         single = fastest(lambda: [model.classifier(row) for row in rows], repeats)
         batch = fastest(lambda: model.classifier(crops), repeats)
@@ -103,8 +104,10 @@ def _draw(results: Results) -> Any:
     panels[1].axhline(1, color="#999", linewidth=0.8)
     panels[1].set(title="one image of 96×96", ylabel="windows / score maps")
     panels[1].set(xscale="log", yscale="log")
-    for axes in panels:
+    for axes, points in zip(panels, (sized, stepped), strict=True):
         axes.set_xlabel("windows")
+        axes.minorticks_off()
+        axes.set_xticks([count for count, _ in points], [f"{count:.0f}" for count, _ in points])
         axes.legend(fontsize="small")
     return figure
 
