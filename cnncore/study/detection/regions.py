@@ -277,6 +277,21 @@ def _times(settings: Settings, seed: int) -> Measures:
     }
 
 
+def _shares(results: Results) -> list[str]:
+    """Where an image's time goes, and what a region costs."""
+    lines = []
+    for name in results.experiment.conditions:
+        if results.spread(name, "regions") is None:
+            continue
+        whole, count = results.mean(name, "ms an image"), results.mean(name, "regions")
+        shares = [
+            f"{part} {100 * results.mean(name, f'ms, {part}') / whole:.0f} %" for part in PARTS
+        ]
+        each = 1e3 * results.mean(name, "ms, regions") / max(count, 1)
+        lines.append(f"{name}: {', '.join(shares)}; a region takes {each:.0f} µs")
+    return lines
+
+
 def _draw_times(results: Results) -> Any:
     figure, panels = pyplot().subplots(1, 2, figsize=(10.4, 2.6), layout="constrained")
     names = list(results.experiment.conditions)
@@ -329,5 +344,6 @@ REGION_TIME = Experiment(
         Expectation("ms an image", "Fast R-CNN", "Faster R-CNN"),
         Expectation("s, training", "R-CNN", "Fast R-CNN"),
     ],
+    conclude=_shares,
     draw=_draw_times,
 )  # fmt: skip
