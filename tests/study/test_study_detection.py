@@ -228,12 +228,12 @@ class TestTradeoff:
         # Of Faster R-CNN the pyramid and the heads stay as wide as they are.
         assert half < whole * (0.8 if system == "Faster R-CNN" else 0.4)
         large = training.test_set(
-            {**experiment.settings, "test_scenes": 2, "size": 96, "digit_pixels": (30, 60)}
+            {**experiment.settings, "test_scenes": 2, "size": 80, "digit_pixels": (25, 50)}
         )
-        work = tradeoff.work_of(make(3, 1.0, 96).eval(), large)
+        work = tradeoff.work_of(make(3, 1.0, 80).eval(), large)
         assert whole < work
         if system != "Faster R-CNN":  # whose regions do not grow with the image
-            assert work == pytest.approx(whole * 2.25, rel=0.1)
+            assert work == pytest.approx(whole * 1.25**2, rel=0.1)
 
     def test_fewer_proposals_are_less_work_for_heads_on_regions(self) -> None:
         experiment = at_toy_size("speed_accuracy")
@@ -248,11 +248,11 @@ class TestTradeoff:
 
     def test_levels_and_anchors_grow_with_the_image(self) -> None:
         for system in (tradeoff.faster, tradeoff.rfcn):
-            plain, large = (system(3, 1.0, size).settings for size in (64, 96))
+            plain, large = (system(3, 1.0, size).settings for size in (64, 80))
             boxes = np.array([[0, 0, 30, 30], [0, 0, 50, 50.0]])
             before, after = plain.rpn.anchors.sizes, large.rpn.anchors.sizes
-            np.testing.assert_allclose(np.concatenate(after), 1.5 * np.concatenate(before))
-            same = large.roi.levels.assign(boxes * 1.5), plain.roi.levels.assign(boxes)
+            np.testing.assert_allclose(np.concatenate(after), 1.25 * np.concatenate(before))
+            same = large.roi.levels.assign(boxes * 1.25), plain.roi.levels.assign(boxes)
             np.testing.assert_array_equal(*same)
 
 

@@ -154,8 +154,8 @@ def _name(system: str, width: float = 1.0, size: int = BASE, proposals: int = PR
 
 
 FEWER = (12, 4)  # proposals, instead of PROPOSALS
-LARGE = 96
-BY_SIZE = {BASE: (20, 40), LARGE: (30, 60)}  # digits: the same part of the image
+LARGE = 80
+BY_SIZE = {BASE: (20, 40), LARGE: (25, 50)}  # digits: the same part of the image
 CONDITIONS: dict[str, dict[str, Any]] = {}
 for _system in SYSTEMS:
     _plain = {"system": _system, "width": 1.0, "proposals": PROPOSALS}
@@ -227,8 +227,8 @@ def _draw(results: Results) -> Any:
 METHOD = (
     "The small systems of this package on scenes of 64×64 with up to three digits: on their own "
     "body (SSD, Faster R-CNN and R-FCN share a ResNet of one block a stage, YOLO has its own "
-    "convolutions) and on one half as wide; and on scenes of 96×96 in which everything is one and "
-    "a half times as large, anchors and cells' number too. Faster R-CNN and R-FCN are also asked "
+    "convolutions) and on one half as wide; and on scenes of 80×80 in which everything is a "
+    "quarter larger, anchors too, and YOLO has more cells. Faster R-CNN and R-FCN are also asked "
     "with 12 and 4 proposals instead of 48, after the same training."
 )
 
@@ -248,7 +248,7 @@ SPEED_ACCURACY = Experiment(
         "parameters": ",.0f",
     },
     run=_accuracy,
-    settings={**TRAINING, "steps": 300},
+    settings={**TRAINING, "steps": 250},
     conditions=CONDITIONS,
     expected=[
         *(
