@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 
 from cnncore.autograd import no_grad
 from cnncore.data import Sample
+from cnncore.errors import ArgumentError
 from cnncore.explain.cost import record_cost
 from cnncore.models import detection as systems
 from cnncore.models.backbones import ResNetSettings
@@ -208,9 +210,10 @@ def _scatter(axes: Any, accuracy: Results, costs: Results, measure: str) -> None
 def _draw(results: Results) -> Any:
     """Over multiply-adds, and over time where that experiment has run, too."""
     costs = [(results, "M multiply-adds")]
-    times = Results.open(DETECTOR_TIME, results.path.parent)
-    if times.runs:
-        costs.append((times, "ms an image"))
+    with contextlib.suppress(ArgumentError):  # runs of other settings: without them
+        times = Results.open(DETECTOR_TIME, results.path.parent)
+        if times.runs:
+            costs.append((times, "ms an image"))
     figure, panels = pyplot().subplots(
         1, len(costs), figsize=(5.2 * len(costs), 4), layout="constrained", sharey=True,
         squeeze=False,
