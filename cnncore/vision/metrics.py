@@ -61,10 +61,10 @@ def coco_metrics(
     """COCO's twelve numbers over a list of images, by name (``COCO_NAMES``), each in ``0..1``.
 
     ``AP`` is the mean over IoU 0.50, 0.55 … 0.95 and over classes, ``AP50`` at 0.50 only; small is
-    up to ``areas[0]`` pixels (of the box, or of the mask), large from ``areas[1]``.  ``kind`` is ``"boxes"`` or ``"masks"``.  Computed by
-    ``pycocotools``; needs the extra ``vision``.  Images without objects count: a prediction there
-    is a false positive.  A prediction that lies on an ``ignored`` true object (by the share of its
-    own area) counts neither way.
+    up to ``areas[0]`` pixels (of the box, or of the mask), large from ``areas[1]``.  ``kind`` is
+    ``"boxes"`` or ``"masks"``.  Computed by ``pycocotools``; needs the extra ``vision``.  Images
+    without objects count: a prediction there is a false positive.  A prediction that lies on an
+    ``ignored`` true object (by the share of its own area) counts neither way.
     Source: Lin et al., "Microsoft COCO", 2014, and its evaluation code.
     """
     small, large = map(float, areas)
