@@ -293,7 +293,7 @@ def _shares(results: Results) -> list[str]:
 
 
 def _draw_times(results: Results) -> Any:
-    figure, panels = pyplot().subplots(1, 2, figsize=(10.4, 2.6), layout="constrained")
+    figure, panels = pyplot().subplots(1, 2, figsize=(10.4, 2.8), layout="constrained")
     names = list(results.experiment.conditions)
     begin = np.zeros(len(names))
     for colour, part in zip(COLOURS, PARTS, strict=False):
@@ -308,7 +308,7 @@ def _draw_times(results: Results) -> Any:
         axes.set_xlabel(measure)
         axes.invert_yaxis()
         axes.grid(axis="x", alpha=0.3)
-    panels[0].legend(fontsize="small")
+    figure.legend(loc="outside upper left", ncols=len(PARTS), fontsize="small")
     return figure
 
 
