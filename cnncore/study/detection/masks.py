@@ -121,7 +121,7 @@ ROI_POOLING = Experiment(
         for name in ("AP", "AP75", *(f"AP {size}" for size in SIZES))
     },
     run=_pooling,
-    settings={**TRAINING, "steps": 250},
+    settings={**TRAINING, "steps": 200},
     conditions={
         f"{name}{words}": {"pooling": pooling, "level": level}
         for words, level in LEVELS.items()

@@ -185,6 +185,11 @@ def _conclude(results: Results) -> list[str]:
 MARKS = {"half": "v", "×": "^", "proposals": "s"}
 
 
+def _plain_tick(value: float, _: Any) -> str:
+    text = f"{value:g}"
+    return text if text.strip("0.")[:1] in ("1", "2", "3", "5") else ""
+
+
 def _scatter(axes: Any, accuracy: Results, costs: Results, measure: str) -> None:
     """Mean AP over a cost, a bar from least to most, the front as a line."""
     names = [
@@ -204,6 +209,8 @@ def _scatter(axes: Any, accuracy: Results, costs: Results, measure: str) -> None
     best = sorted(points[i] for i in front(points))
     axes.plot(*zip(*best, strict=True), color="#888", linewidth=1, zorder=0)
     axes.set(xlabel=measure, ylabel="AP", xscale="log")
+    axes.xaxis.set_major_formatter(_plain_tick)
+    axes.xaxis.set_minor_formatter(_plain_tick)
     axes.grid(alpha=0.3)
 
 
