@@ -80,7 +80,8 @@ def max_unpool2d(
     window = Window2d.make(kernel_size, kernel_size if stride is None else stride, padding)
     size = _unpooled_size(window, x.shape, output_size)
     checked_size("output_size", *x.shape[:2], *size)
-    bad = (switches < 0) | (switches >= size[0] * size[1])
+    # Read as unsigned numbers, negative ones are too large: one pass finds both.
+    bad = switches.view("uint64") >= size[0] * size[1]
     if bad.any():
         first = int(bad.argmax())
         place = [int(i) for i in array_module(bad).unravel_index(first, bad.shape)]

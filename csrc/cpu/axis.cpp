@@ -39,6 +39,31 @@ void input_range(const TapsView& taps, index_t g, index_t& low, index_t& high) {
   if (low > high) low = high = 0;
 }
 
+// Where the inputs of each block of outputs begin, tap for tap; whether they fit into two blocks.
+template <class T>
+bool find_windows(const AxisGroup<T>& group, std::int32_t* windows) {
+  if (group.span < 2 * kAxisBlock) {  // so does the whole line, with the zero slot
+    for (index_t i = 0; i < group.taps * group.pitch / kAxisBlock; ++i) windows[i] = 0;
+    return true;
+  }
+  const auto missing = static_cast<std::int32_t>(group.span);
+  for (index_t t = 0; t < group.taps; ++t)
+    for (index_t p = 0; p < group.length; p += kAxisBlock) {
+      const std::int32_t* const index = group.index + t * group.pitch + p;
+      std::int32_t low = missing, high = 0;
+      for (index_t l = 0; l < min_of(kAxisBlock, group.length - p); ++l) {
+        if (index[l] == missing) continue;
+        low = min_of(low, index[l]);
+        high = max_of(high, index[l]);
+      }
+      if (high - low >= 2 * kAxisBlock) return false;
+      // Vectors as they were written are read fastest.
+      const std::int32_t whole = low / kAxisBlock * kAxisBlock;
+      windows[(t * group.pitch + p) / kAxisBlock] = high - whole < 2 * kAxisBlock ? whole : low;
+    }
+  return true;
+}
+
 }  // namespace
 
 template <class T>
@@ -53,13 +78,17 @@ Axis<T>::Axis(const TapsView& taps, const char* name, bool transposed) {
     else
       forward(taps, g);
   }
+  window_.resize(index_.size() / kAxisBlock);
   for (std::size_t g = 0; g < groups_.size(); ++g) {  // the vectors do not move any more
     AxisGroup<T>& group = groups_[g];
     group.index = index_.data() + index_at_[g];
+    std::int32_t* const windows = window_.data() + index_at_[g] / kAxisBlock;
+    if (find_windows(group, windows)) group.window = windows;
     group.weight = weight_.data() + index_at_[g];
     group.count = count_.data() + count_at_[g];
     recognise(group);
     widest_ = max_of(widest_, group.span);
+    longest_ = max_of(longest_, group.line());
     mean_work_ += static_cast<double>(group.taps * group.length);
   }
   if (!groups_.empty()) mean_work_ /= static_cast<double>(groups_.size());

@@ -19,8 +19,9 @@ class Axis {
   const AxisGroup<T>& group_of(index_t region) const {
     return groups_[groups_.size() == 1 ? 0 : static_cast<std::size_t>(region)];
   }
-  // Elements of a line that holds any group's span, the zero slot and whole vectors.
-  index_t line() const { return round_up(widest_ + 1, 2 * kAxisBlock); }
+  // The one matrix of all regions; null where they have their own.
+  const AxisGroup<T>* shared() const { return groups_.size() == 1 ? groups_.data() : nullptr; }
+  index_t line() const { return longest_; }        // of any group
   index_t widest() const { return widest_; }       // the largest span
   double mean_work() const { return mean_work_; }  // multiply-adds of an average group
 
@@ -32,9 +33,9 @@ class Axis {
 
   std::vector<AxisGroup<T>> groups_;
   std::vector<std::size_t> index_at_, count_at_;
-  std::vector<std::int32_t> index_, count_;
+  std::vector<std::int32_t> index_, count_, window_;  // one window for kAxisBlock indices
   std::vector<T> weight_;
-  index_t widest_ = 0;
+  index_t widest_ = 0, longest_ = 0;
   double mean_work_ = 0;
 };
 

@@ -16,11 +16,28 @@ namespace cnncore {
 
 CNNCORE_DECLARE_FOR_EACH_ISA(template <class T> void resample_plane_loop(
     const PlanePair<T>& plane, const AxisGroup<T>& rows, const AxisGroup<T>& cols, T* line))
+CNNCORE_DECLARE_FOR_EACH_ISA(template <class T> bool resample_windows())
 CNNCORE_DECLARE_FOR_EACH_ISA(template <class T> void sum_columns_loop(const T* x, index_t length,
                                                                       index_t inner,
                                                                       index_t columns, T* y))
 
 namespace {
+
+// Whether the loops take whole vectors of a plane's columns, so that nothing is gained by putting
+// channels side by side.
+template <class T>
+bool regular(const Axis<T>& cols) {
+  const AxisGroup<T>* const group = cols.shared();
+  if (group == nullptr) return false;
+  return group->step > 0 || group->repeat > 0 ||
+         (group->window != nullptr && group->length >= kAxisBlock &&
+          CNNCORE_SELECT_ISA(resample_windows<T>)());
+}
+
+template <class T>
+bool covers(const Axis<T>& axis, index_t size) {
+  return axis.shared() != nullptr && axis.shared()->length == size;
+}
 
 // Multiply-adds of one plane: every output row mixes lines of the input, then its columns.
 template <class T>
@@ -116,16 +133,13 @@ void resample(ArrayView<const T> x, ArrayView<const std::int64_t> image, const T
   const index_t channels = y[1], ph = y[2], pw = y[3], height = x[2], width = x[3];
   if (y.size() == 0) return;  // there may be no groups to look at
   if (whole_planes(rows, cols)) return plane_sums(x, image, rows, cols, y);
-  // A row that only repeats pixels needs no arithmetic to be paid for by turning.
-  const bool copies = row_axis.group_of(0).repeat > 0 && col_axis.group_of(0).repeat > 0;
-  if (!copies &&
-      (image.data == nullptr ? channels >= kChannelBlock
-                             : worth_blocks(x[0], channels, height * width, y[0], ph * pw)))
+  if (image.data == nullptr ? channels >= kChannelBlock && !regular(col_axis)
+                            : worth_blocks(x[0], channels, height * width, y[0], ph * pw))
     return resample_blocks(x, image, row_axis, col_axis, plane_work(row_axis, col_axis, ph), y);
   const auto loop = CNNCORE_SELECT_ISA(resample_plane_loop<T>);
   parallel_for(y[0] * channels, grain_for(plane_work(row_axis, col_axis, ph)),
                [&](index_t first, index_t last) {
-                 const Scratch<T> line(col_axis.line());
+                 const Scratch<T> line(kLines * col_axis.line());
                  for (index_t task = first; task < last; ++task) {
                    const index_t r = task / channels, c = task % channels;
                    const PlanePair<T> plane{
@@ -152,25 +166,33 @@ void resample_adjoint(ArrayView<const T> gy, ArrayView<const std::int64_t> image
   const RegionLists regions(image, gy[0], images);
   if (position_sensitive) return position_sensitive_adjoint(gy, regions, rows, cols, gx);
   const index_t ph = gy[2], pw = gy[3];
-  if (image.data == nullptr ? channels >= kChannelBlock
+  if (image.data == nullptr ? channels >= kChannelBlock && !regular(col_axis)
                             : worth_blocks(images, channels, height * width, gy[0], ph * pw))
     return resample_blocks_adjoint(gy, regions, row_axis, col_axis, gx);
+  // Where every image is its own region and all pixels are reached, they are written once; else
+  // regions add to zeros.
+  const bool covered = image.data == nullptr && covers(row_axis, height) && covers(col_axis, width);
   const auto loop = CNNCORE_SELECT_ISA(resample_plane_loop<T>);
   const index_t work = plane_work(row_axis, col_axis, height) * gy[0] / max_of(1, images);
-  parallel_for(
-      images * channels, grain_for(work + height * width / 8), [&](index_t first, index_t last) {
-        const Scratch<T> line(col_axis.line());
-        for (index_t task = first; task < last; ++task) {
-          const index_t c = task % channels;
-          T* to = gx.data + task * height * width;
-          std::memset(to, 0, static_cast<std::size_t>(height * width) * sizeof(T));
-          regions.each(task / channels, [&](index_t r) {
-            const PlanePair<T> plane{
-                gy.data + (r * channels + c) * ph * pw, pw, gy.data + gy.size(), to, width, true};
-            loop(plane, row_axis.group_of(r), col_axis.group_of(r), line.data());
-          });
-        }
-      });
+  parallel_for(images * channels, grain_for(work + height * width / 8),
+               [&](index_t first, index_t last) {
+                 const Scratch<T> line(kLines * col_axis.line());
+                 for (index_t task = first; task < last; ++task) {
+                   const index_t c = task % channels;
+                   T* to = gx.data + task * height * width;
+                   if (!covered)
+                     std::memset(to, 0, static_cast<std::size_t>(height * width) * sizeof(T));
+                   regions.each(task / channels, [&](index_t r) {
+                     const PlanePair<T> plane{gy.data + (r * channels + c) * ph * pw,
+                                              pw,
+                                              gy.data + gy.size(),
+                                              to,
+                                              width,
+                                              !covered};
+                     loop(plane, row_axis.group_of(r), col_axis.group_of(r), line.data());
+                   });
+                 }
+               });
 }
 
 #define CNNCORE_INSTANTIATE(T)                                                               \

@@ -273,6 +273,40 @@ def test_resample_and_its_adjoint(backend, dtype, rng, case):
     check_sampling(x.astype(dtype), gy.astype(dtype), *at)
 
 
+def near_taps(rng, groups, length, size, reach):
+    """Outputs that mix some of the positions next to their own, as resizing does; the first
+    ``size // 4`` positions are read by nobody, some others neither."""
+    taps = random_taps(rng, groups, length, size)
+    skip, own = size // 4, np.arange(length)[:, None] * size // length
+    index = np.clip(own + rng.integers(-reach, reach + 1, taps.index.shape), skip, size - 1)
+    index[np.arange(index.shape[2]) >= taps.count[:, :, None]] = 10**6
+    return Taps(size, index, taps.weight, taps.count)
+
+
+@pytest.mark.parametrize("channels", [2, 17])
+@pytest.mark.parametrize("width", [(70, 66), (66, 33), (35, 105), (33, 16), (100, 40), (31, 31)])
+@pytest.mark.parametrize("of", ["every image", "own groups", "regions"])
+def test_resample_of_neighbours(backend, dtype, rng, channels, width, of):
+    """What nobody reads is NaN, forth and back: none may come through."""
+    regions = 5 if of == "regions" else 3
+    groups = 1 if of == "every image" else regions
+    rows = near_taps(rng, groups, 6, 9, 2)
+    cols = near_taps(rng, groups, width[1], width[0], 2)
+    image = np.array([2, 0, 2, 1, 0]) if of == "regions" else None
+    x = rng.normal(size=(3, channels, 9, width[0])).astype(dtype)
+    gy = rng.normal(size=(regions, channels, 6, width[1])).astype(dtype)
+    check_sampling(x, gy, image, rows, cols, False)
+    expected = kernels.resample(x, image, rows, cols)
+    x[:, :, :2], x[..., : width[0] // 4] = NAN, NAN
+    assert_exact(kernels.resample(x, image, rows, cols), expected)
+    expected = kernels.resample_adjoint(gy, image, rows, cols, 3)
+    for r in range(regions):
+        g = r % groups
+        gy[r][:, rows.count[g] == 0] = NAN
+        gy[r][:, :, cols.count[g] == 0] = NAN
+    assert_exact(kernels.resample_adjoint(gy, image, rows, cols, 3), expected)
+
+
 @pytest.mark.parametrize("size", [(1, 1), (3, 5), (20, 31)])
 def test_resample_of_whole_planes(backend, dtype, rng, size):
     """A single output of equal weights, as a global average has, is a sum."""

@@ -7,6 +7,7 @@ namespace cnncore {
 
 // Loops over outputs run in blocks of this many, the last one padded.
 constexpr index_t kAxisBlock = 16;
+constexpr index_t kLines = 4;  // rows of outputs worked on at a time
 
 // y[p] = Σ_t weight[t · pitch + p] · x[low + index[t · pitch + p]] for p of begin..begin+length.
 //
@@ -27,6 +28,12 @@ struct AxisGroup {
   // step > 0: index = step · p + offset of the tap (average pooling; nearest, transposed);
   // repeat == 2: one tap, index = p / 2 (nearest upsampling).
   index_t step = 0, repeat = 0;
+  // Where the inputs of every block of outputs lie side by side, tap for tap, two vectors of
+  // kAxisBlock inputs hold them: those from window[t · pitch / kAxisBlock + block]; else null.
+  const std::int32_t* window = nullptr;
+
+  // Elements of a line that holds the span, the zero slot, and two vectors from any window on.
+  CNNCORE_HD index_t line() const { return round_up(span + 1, kAxisBlock) + 2 * kAxisBlock; }
 };
 
 // What one plane of input does to one plane of output.

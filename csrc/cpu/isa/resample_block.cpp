@@ -2,6 +2,8 @@
 // gather, and each weight is one broadcast. See cpu/resample_block.cpp.
 #include "cpu/isa/resample_block.h"
 
+#include "cpu/isa/mix_lines.h"
+
 namespace cnncore {
 namespace CNNCORE_ISA_NAMESPACE {
 namespace {
@@ -21,26 +23,6 @@ CNNCORE_HD const typename Block<T>::vector& at(const T* pixels, index_t pixel) {
   return *reinterpret_cast<const typename Block<T>::vector*>(pixels + pixel * kChannelBlock);
 }
 
-// line[j] = Σ_t weight · x[row t, low + j], `taps` rows at a time.
-template <int taps, class T>
-CNNCORE_HD void mix_lines(const BlockPair<T>& pair, const AxisGroup<T>& rows, index_t p, index_t t,
-                          const AxisGroup<T>& cols, T* line) {
-  const T* from[taps];
-  T weight[taps];
-  for (int k = 0; k < taps; ++k) {
-    const index_t slot = (t + k) * rows.pitch + p;
-    from[k] = pair.x + ((rows.low + rows.index[slot]) * pair.x_width + cols.low) * kChannelBlock;
-    weight[k] = rows.weight[slot];
-  }
-  for (index_t j = 0; j < cols.span; ++j) {
-    typename Block<T>::vector sum = weight[0] * at(from[0], j);
-#pragma GCC unroll 4
-    for (int k = 1; k < taps; ++k) sum += weight[k] * at(from[k], j);
-    if (t > 0) sum += at(line, j);
-    at(line, j) = sum;
-  }
-}
-
 }  // namespace
 
 // `line` holds cols.span blocks.
@@ -55,19 +37,12 @@ void resample_block_loop(const BlockPair<T>& pair, const AxisGroup<T>& rows,
         for (index_t q = 0; q < cols.length; ++q) at(y, q) = typename Block<T>::vector{};
       continue;
     }
-    for (index_t t = 0; t < taps; t += 4) switch (taps - t) {
-        case 1:
-          mix_lines<1>(pair, rows, p, t, cols, line);
-          break;
-        case 2:
-          mix_lines<2>(pair, rows, p, t, cols, line);
-          break;
-        case 3:
-          mix_lines<3>(pair, rows, p, t, cols, line);
-          break;
-        default:
-          mix_lines<4>(pair, rows, p, t, cols, line);
-      }
+    mix_lines<typename Block<T>::vector>(
+        taps, cols.span, line, [&](index_t t, const T*& from, T& weight) {
+          const index_t slot = t * rows.pitch + p;
+          from = pair.x + ((rows.low + rows.index[slot]) * pair.x_width + cols.low) * kChannelBlock;
+          weight = rows.weight[slot];
+        });
     for (index_t q = 0; q < cols.length; ++q) {
       typename Block<T>::vector sum{};
       for (index_t t = 0; t < cols.count[q]; ++t)
