@@ -18,6 +18,7 @@ constexpr std::size_t kAlignment = 64;
 constexpr std::size_t kHugePage = std::size_t{2} << 20;
 constexpr int kStepsLog2 = 3;  // size classes: eight per doubling, so at most 12.5 % is wasted
 constexpr int kClasses = 64 << kStepsLog2;
+constexpr std::size_t kLarge = std::size_t{1} << 20;  // may be served by a larger block
 
 #if defined(__SANITIZE_ADDRESS__)
 // Reused blocks and rounded sizes would hide what the sanitizer looks for.
@@ -86,15 +87,7 @@ class Pool {
         stats_.enabled ? size_class(bytes) : SizeClass{-1, bytes == 0 ? 1 : bytes};
     if (stats_.enabled) {
       std::lock_guard<std::mutex> lock(mutex_);
-      std::vector<Block*>& blocks = free_[static_cast<std::size_t>(wanted.index)];
-      if (!blocks.empty()) {
-        Block* block = blocks.back();
-        blocks.pop_back();
-        ++stats_.hits;
-        stats_.cached -= block->capacity;
-        count_use(block->capacity);
-        return block;
-      }
+      if (Block* block = take_cached(wanted)) return block;
     }
     void* data = nullptr;
     try {
@@ -149,6 +142,23 @@ class Pool {
   std::mutex& mutex() { return mutex_; }
 
  private:
+  // The smallest free block that will do, or null. A large request may have one of up to twice its
+  // size: the pages are there already, and a network whose layers all differ in size would
+  // otherwise hold a block for each.
+  Block* take_cached(const SizeClass& wanted) {
+    const int most = wanted.bytes >= kLarge ? wanted.index + (1 << kStepsLog2) : wanted.index;
+    for (int index = wanted.index; index <= most && index < kClasses; ++index) {
+      std::vector<Block*>& blocks = free_[static_cast<std::size_t>(index)];
+      if (blocks.empty()) continue;
+      Block* block = blocks.back();
+      blocks.pop_back();
+      ++stats_.hits;
+      stats_.cached -= block->capacity;
+      count_use(block->capacity);
+      return block;
+    }
+    return nullptr;
+  }
   void count_use(std::size_t bytes) {
     stats_.in_use += bytes;
     if (stats_.in_use > stats_.peak) stats_.peak = stats_.in_use;

@@ -188,6 +188,28 @@ def test_memory_is_reused_aligned_and_counted() -> None:
     assert native.memory_stats()["peak"] >= before["in_use"]
 
 
+@pytest.mark.parametrize(
+    ("freed", "wanted", "reused"),
+    [
+        (7 << 20, 7 << 20, True),
+        (7 << 20, 5 << 20, True),
+        (7 << 20, 3 << 20, False),  # more than half would lie idle
+        (5 << 20, 7 << 20, False),
+        (700 << 10, 500 << 10, False),  # a small block costs next to nothing
+    ],
+)
+def test_a_large_request_may_be_served_by_a_larger_block(freed, wanted, reused) -> None:
+    code = (
+        "from cnncore.kernels import native\n"
+        f"a = native.empty(({freed},), 'u1'); del a\n"
+        f"b = native.empty(({wanted},), 'u1'); b[:] = 1\n"
+        "s = native.memory_stats(); print(s['hits'], s['misses'], s['cached'] + s['in_use'])"
+    )
+    hits, misses, total = map(int, run_python(code, CNNCORE_MEMORY_POOL="1").stdout.split())
+    assert (hits, misses) == ((1, 1) if reused else (0, 2))
+    assert total >= freed + (0 if reused else wanted)
+
+
 def test_the_pool_can_be_switched_off() -> None:
     code = (
         "from cnncore.kernels import native\n"
