@@ -107,21 +107,24 @@ class Function:
     # The call.
 
     def __call__(self, *inputs: Tensor | None) -> Any:
+        # Every op of a network passes here: loops and plain attributes, few calls.
         state, watched = modes.state, events.observers
+        anomaly = state.anomaly
+        arrays: list[Any] = []
+        wants: list[bool] = []
         try:
-            # requires_grad, without a call
-            wants = tuple(
-                [t is not None and (t._edge is not None or t._leaf_requires_grad) for t in inputs]
-            )
+            for t in inputs:
+                arrays.append(None if t is None else t.data)
+                # requires_grad, without a call
+                wants.append(t is not None and (t._edge is not None or t._leaf_requires_grad))
         except AttributeError:
             kinds = ", ".join(type(t).__name__ for t in inputs)
             raise DTypeError(
                 f"inputs of {self.name}", "tensors or None", kinds, "Tensor(array)"
             ) from None
-        arrays = [None if t is None else t.data for t in inputs]
         record = state.grad_enabled and True in wants
-        self.needs = wants if record else (False,) * len(wants)
-        if state.anomaly:
+        self.needs = tuple(wants) if record else (False,) * len(wants)
+        if anomaly:
             self.line = user_line()
         if watched:
             events.emit("before_forward", self, inputs)
@@ -130,24 +133,24 @@ class Function:
         if single:
             results = (results,)
         self.shapes = tuple([y.shape for y in results])
+        outputs: list[Tensor] = []
+        for i, y in enumerate(results):
+            node = self if record and y.dtype.kind == "f" else None
+            outputs.append(Tensor._result(y, node, i))
         if record:
             # t.edge, without a call
             self.edges = tuple(
                 [(t._edge or (t, 0)) if w else None for t, w in zip(inputs, wants, strict=True)]  # type: ignore[union-attr]
             )
-            at = [i if y.dtype.kind == "f" else None for i, y in enumerate(results)]
-            outputs = tuple([Tensor._result(y, self, i) for y, i in zip(results, at, strict=True)])
             self._kept = [None if i is None else _Kept(inputs[i]) for i in self._keep_inputs]
             self._kept += [_Kept(outputs[i], self, i) for i in self._keep_outputs]
             self._kept += [_Kept(array) for array in self._arrays]
-        else:
-            outputs = tuple([Tensor._result(y, None, None) for y in results])
         self._arrays = ()
-        if state.anomaly:
+        if anomaly:
             self._refuse_nonfinite(arrays, results)
         if watched:
-            events.emit("after_forward", self, inputs, outputs)
-        return outputs[0] if single else outputs
+            events.emit("after_forward", self, inputs, tuple(outputs))
+        return outputs[0] if single else tuple(outputs)
 
     def _refuse_nonfinite(self, arrays: list[Any], results: tuple[Any, ...]) -> None:
         if all(is_finite(y) for y in results):
@@ -199,8 +202,7 @@ def _sample(array: Array, nbytes: int = 0) -> bytes:
     if type(array) is not np.ndarray:
         return b""
     size = array.size
-    everything = nbytes == array.nbytes if nbytes else modes.state.anomaly
-    if everything or size <= SMALL:
+    if size <= SMALL or (nbytes == array.nbytes if nbytes else modes.state.anomaly):
         return array.tobytes()
     flat = array.reshape(-1) if array.flags.c_contiguous else array.flat
     return flat[:: size // SAMPLED].tobytes()

@@ -79,11 +79,11 @@ class Tensor:
             self.requires_grad = True
 
     @staticmethod
-    def _result(data: Array, node: Function | None, index: int | None) -> Tensor:
-        """The output of an op; NumPy's scalars become 0-d arrays."""
+    def _result(data: Array, node: Function | None, index: int) -> Tensor:
+        """Output ``index`` of an op; NumPy's scalars become 0-d arrays."""
         if isinstance(data, np.generic):
             data = np.asarray(data)
-        return Tensor._view(data, None if node is None or index is None else (node, index), [0])
+        return Tensor._view(data, None if node is None else (node, index), [0])
 
     @staticmethod
     def _view(data: Array, edge: Edge | None, counter: list[int]) -> Tensor:

@@ -29,6 +29,11 @@ def device(argument: str, x: Array) -> bool:
 
 
 def same_device(names: Sequence[str], arrays: Sequence[Array]) -> bool:
+    for array in arrays:  # the usual case
+        if type(array) is not np.ndarray:
+            break
+    else:
+        return False
     first = device(names[0], arrays[0])
     for name, array in zip(names[1:], arrays[1:], strict=True):
         if device(name, array) != first:
