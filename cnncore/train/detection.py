@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -107,20 +107,26 @@ def with_proposals(image: FloatArray) -> Proposed:
 
 
 class ProposedScenes:
-    """Samples with their proposals, which are computed once."""
+    """Samples with their proposals, which are computed once and kept."""
 
     def __init__(self, samples: Dataset[Sample]) -> None:
         self.samples = samples
-        self.kept: dict[int, Proposed] = {}
+        self.kept: dict[int, FloatArray] = {}
 
     def __len__(self) -> int:
         return len(self.samples)
 
     def __getitem__(self, index: int, /) -> Proposed:
+        sample = self.samples[index]
         if index not in self.kept:
-            sample = self.samples[index]
-            self.kept[index] = Proposed(sample, SEARCH(sample.image).boxes)
-        return self.kept[index]
+            self.kept[index] = SEARCH(sample.image).boxes
+        return Proposed(sample, self.kept[index])
+
+
+@cache
+def proposed_scenes(split: str, count: int, seed: int) -> ProposedScenes:
+    """The same for every network: one that is trained after another finds its proposals."""
+    return ProposedScenes(Scenes(split, count, seed=seed))
 
 
 PROPOSED = ("fastrcnn_small", "rcnn_small", "sppnet_small")
@@ -141,7 +147,7 @@ def proposed_task(name: str, recipe: Recipe) -> Task:
         before = build(replace(own, steps=math.ceil(own.steps * share), seed=recipe.seed))
     init.seed(recipe.seed)
     model = models.create(name, num_classes=10)
-    training = ProposedScenes(Scenes("train", PROPOSED_SCENES, seed=recipe.seed))
+    training = proposed_scenes("train", PROPOSED_SCENES, recipe.seed)
 
     def outputs(batch: Sequence[Proposed]) -> Any:
         images = images_of([scene for scene, _ in batch]).to(model.device)
@@ -162,7 +168,7 @@ def proposed_task(name: str, recipe: Recipe) -> Task:
         return box_scores(predictions, [scene for scene, _ in samples])
 
     def unseen(split: str, count: int) -> list[Proposed]:
-        scenes = ProposedScenes(Scenes(split, count, seed=0))
+        scenes = proposed_scenes(split, count, 0)
         return [scenes[index] for index in range(count)]
 
     return Task(
