@@ -1,9 +1,13 @@
 // Packed, blocked matrix product on the micro-kernel of tile.h.
 //
-// The right factor is packed once, or where each part of it is needed by one task only, by that
-// task. Work is split over blocks of c; a task copies its block of the left factor (rows then lie
-// an odd number of cache lines apart, whatever the caller's stride) and goes through the panels of
-// the right one.
+// A task is a block of c: some 100 rows, so that what is read of the right factor is used often,
+// and up to 512 columns, so that the same holds for the left one; smaller where there would be too
+// few tasks. It goes through the depth in steps of 256, through the panels of the right factor
+// (32 KB with AVX-512, half of that with AVX2) and through tiles of rows.
+//
+// The right factor is packed once for all tasks, or where each part of it is needed by one task
+// only, by that task. The left factor is read where it lies, unless its rows are scattered or lie
+// so that they compete for cache lines: then each task copies what it is about to read.
 #include "cpu/gemm.h"
 
 #include <algorithm>
@@ -29,23 +33,57 @@ void run_thin(Loop loop, const ThinProduct<T>& product, index_t columns, index_t
   parallel_for(columns, chunk, [&](index_t first, index_t last) { loop(product, first, last); });
 }
 
-constexpr index_t kDepthBlock = 256;    // a panel block of 32 KB stays in the first-level cache
+constexpr index_t kDepthBlock = 256;    // a panel block of 32 KB stays near the first-level cache
+constexpr index_t kRows = 112;          // of a task
+constexpr index_t kColumns = 512;       // of a task: 512 KB of panels stay in the second level
 constexpr index_t kTasks = 8;           // as many tasks as this where the shape allows it
+constexpr index_t kFewTasks = 4;        // or this, even if they are small
 constexpr index_t kChunkWork = 500000;  // products worth handing to another thread
+constexpr index_t kAhead = 8;           // rows
+constexpr index_t kPackPanels = 4;      // packed together: longer stretches of each row
 
+// Rows first..first + depth of the panels begin..end of b; panel p goes to
+// panels + (p - begin) * pitch.
 template <class T>
-void pack_panel(const TileKernels<T>& kernels, const MatrixView<T>& b, index_t columns,
-                index_t lanes, T* panel) {
-  if (columns < lanes) std::fill(panel, panel + b.rows * lanes, T(0));
+void pack_some(const TileKernels<T>& kernels, const MatrixView<T>& b, index_t first, index_t depth,
+               index_t begin, index_t end, T* panels, index_t pitch) {
+  const index_t width = kernels.panel_columns();
   if (b.column_stride == 1) {
-    for (index_t k = 0; k < b.rows; ++k)
-      std::copy_n(b.data + k * b.row_stride, columns, panel + k * lanes);
-  } else if (b.row_stride == 1) {
-    kernels.transpose(b.data, b.column_stride, columns, b.rows, panel, lanes, nullptr);
-  } else {
-    for (index_t k = 0; k < b.rows; ++k)
-      for (index_t j = 0; j < columns; ++j)
-        panel[k * lanes + j] = b.data[k * b.row_stride + j * b.column_stride];
+    for (index_t k = 0; k < depth; ++k) {
+      const T* const row = b.data + (first + k) * b.row_stride;
+      for (index_t p = begin; p < end; ++p) {
+        const index_t lanes = kernels.lanes(p, b.columns);
+        const index_t columns = min_of(lanes, b.columns - p * width);
+        T* const to = panels + (p - begin) * pitch + k * lanes;
+        // The next rows lie in other pages, which no hardware foresees.
+        if (k + kAhead < depth) {
+          const T* const ahead = row + kAhead * b.row_stride + p * width;
+          __builtin_prefetch(ahead);
+          __builtin_prefetch(ahead + lanes / 2);
+        }
+        if (columns == width) {
+          kernels.copy_row(row + p * width, to);
+        } else {
+          std::copy_n(row + p * width, columns, to);
+          std::fill_n(to + columns, lanes - columns, T(0));
+        }
+      }
+    }
+    return;
+  }
+  for (index_t p = begin; p < end; ++p) {
+    const MatrixView<T> part = b.at(first, p * width);
+    const index_t lanes = kernels.lanes(p, b.columns);
+    const index_t columns = min_of(lanes, part.columns);
+    T* const to = panels + (p - begin) * pitch;
+    if (columns < lanes) std::fill_n(to, depth * lanes, T(0));
+    if (b.row_stride == 1) {
+      kernels.transpose(part.data, b.column_stride, columns, depth, to, lanes, nullptr);
+    } else {
+      for (index_t k = 0; k < depth; ++k)
+        for (index_t j = 0; j < columns; ++j)
+          to[k * lanes + j] = part.data[k * b.row_stride + j * b.column_stride];
+    }
   }
 }
 
@@ -70,31 +108,44 @@ void copy_block(const MatrixView<T>& a, index_t rows, index_t depth, index_t row
 }
 
 struct Blocking {
-  index_t rows, panels;  // of one task
+  index_t row_blocks, panels;  // of the result; of one task
 };
 
-Blocking choose_blocking(index_t m, index_t panels, index_t tile_rows) {
-  index_t tiles = 8, group = 8;
-  const auto tasks = [&] { return ceil_div(m, tiles * tile_rows) * ceil_div(panels, group); };
-  while (tasks() < kTasks && (tiles > 2 || group > 1)) {
-    if (group > 1 && (group >= tiles || tiles == 2))
-      group /= 2;
+// Halves the longer side of the tasks until there are `tasks` of them or both sides are short.
+void halve(Blocking& block, index_t m, index_t panels, index_t panel_columns, index_t tasks,
+           index_t least_rows, index_t least_columns) {
+  while (block.row_blocks * ceil_div(panels, block.panels) < tasks) {
+    const index_t rows = ceil_div(m, block.row_blocks), columns = block.panels * panel_columns;
+    const bool wide = columns >= 2 * least_columns, tall = rows >= 2 * least_rows;
+    if (wide && (columns >= rows || !tall))
+      block.panels = ceil_div(block.panels, 2);
+    else if (tall)
+      block.row_blocks *= 2;
     else
-      tiles /= 2;
+      return;
   }
-  return {tiles * tile_rows, group};
+}
+
+// Narrow tasks read the left factor too often, flat ones the right: there, fewer tasks have to do.
+Blocking choose_blocking(index_t m, index_t panels, index_t tile_rows, index_t panel_columns) {
+  Blocking block{ceil_div(m, kRows), min_of(panels, kColumns / panel_columns)};
+  halve(block, m, panels, panel_columns, kTasks, 4 * tile_rows, max_of(64, panel_columns));
+  halve(block, m, panels, panel_columns, kFewTasks, tile_rows, panel_columns);
+  return block;
 }
 
 }  // namespace
 
 template <class T>
 void pack_panels(const TileKernels<T>& kernels, const MatrixView<T>& b, T* panels) {
-  const index_t width = kernels.panel_columns();
-  parallel_for(kernels.panels(b.columns), grain_for(b.rows * width),
+  const index_t pitch = kernels.panel_columns() * b.rows, count = kernels.panels(b.columns);
+  parallel_for(ceil_div(count, kPackPanels), grain_for(pitch * kPackPanels),
                [&](index_t begin, index_t end) {
-                 for (index_t p = begin; p < end; ++p)
-                   pack_panel(kernels, b.at(0, p * width), min_of(width, b.columns - p * width),
-                              kernels.lanes(p, b.columns), panels + p * width * b.rows);
+                 for (index_t i = begin; i < end; ++i) {
+                   const index_t p = i * kPackPanels;
+                   pack_some(kernels, b, 0, b.rows, p, min_of(count, p + kPackPanels),
+                             panels + p * pitch, pitch);
+                 }
                });
 }
 
@@ -137,81 +188,123 @@ bool thin_product(const MatrixView<T>& a, const MatrixView<T>& b, T* c, index_t 
 
 }  // namespace
 
+namespace {
+
+template <class T>
+class Product {
+ public:
+  Product(const MatrixView<T>& a, const MatrixView<T>& b, T* c, index_t c_stride, bool accumulate)
+      : kernels_(tile_kernels<T>()),
+        a_(a),
+        b_(b),
+        c_(c),
+        c_stride_(c_stride),
+        accumulate_(accumulate),
+        panels_(kernels_.panels(b.columns)),
+        block_(choose_blocking(a.rows, panels_, kernels_.rows, kernels_.panel_columns())),
+        rows_(ceil_div(a.rows, block_.row_blocks)),
+        groups_(ceil_div(panels_, block_.panels)),
+        depth_block_(min_of(a.columns, kDepthBlock)),
+        // Rows a multiple of 2 KB apart fall into the same few places of the first-level cache.
+        in_place_(a.column_stride == 1 &&
+                  (a.row_stride * static_cast<index_t>(sizeof(T)) % 2048 != 0 ||
+                   a.rows <= kernels_.rows)),
+        packed_(block_.row_blocks == 1 ? 0 : packed_size(kernels_, a.columns, b.columns)) {
+    // The copy is kept in the direction in which the left factor is contiguous.
+    const bool by_rows = a.column_stride == 1 || a.row_stride != 1;
+    row_pitch_ = in_place_ ? a.row_stride : by_rows ? depth_block_ + 16 : 1;
+    depth_pitch_ = in_place_ || by_rows ? 1 : rows_ + 16;
+    left_size_ = in_place_ ? 0 : by_rows ? rows_ * row_pitch_ : depth_block_ * depth_pitch_;
+    // Few rows: every panel is used by one task, which packs it piece by piece in its caches.
+    if (block_.row_blocks > 1) pack_panels(kernels_, b_, packed_.data());
+  }
+
+  void run() const {
+    const index_t work = rows_ * block_.panels * kernels_.panel_columns() * a_.columns;
+    parallel_for(block_.row_blocks * groups_, max_of(1, kChunkWork / max_of(1, work)),
+                 [&](index_t begin, index_t end) { run_tasks(begin, end); });
+  }
+
+ private:
+  void run_tasks(index_t begin, index_t end) const {
+    const index_t columns = kernels_.panel_columns();
+    Scratch<T> left(left_size_);
+    Scratch<T> edge(rows_ * columns);  // the last panel, where c is narrower than it
+    Scratch<T> pieces(block_.row_blocks == 1 ? depth_block_ * block_.panels * columns : 0);
+    Scratch<index_t> tables(rows_ + depth_block_);
+    for (index_t r = 0; r < rows_; ++r) tables[r] = r * row_pitch_;
+    for (index_t k = 0; k < depth_block_; ++k) tables[rows_ + k] = k * depth_pitch_;
+    for (index_t task = begin; task < end; ++task) {
+      const index_t row = a_.rows * (task / groups_) / block_.row_blocks;
+      const index_t rows = a_.rows * (task / groups_ + 1) / block_.row_blocks - row;
+      const index_t first = task % groups_ * block_.panels;
+      const index_t last = min_of(panels_, first + block_.panels);
+      for (index_t k = 0; k < a_.columns; k += depth_block_) {
+        const index_t depth = min_of(depth_block_, a_.columns - k);
+        const MatrixView<T> part = a_.at(row, k);
+        if (!in_place_) copy_block(part, rows, depth, row_pitch_, depth_pitch_, left.data());
+        if (block_.row_blocks == 1)
+          pack_some(kernels_, b_, k, depth, first, last, pieces.data(), depth * columns);
+        for (index_t p = first; p < last; ++p) {
+          const index_t lanes = kernels_.lanes(p, b_.columns);
+          const T* const panel = block_.row_blocks == 1
+                                     ? pieces.data() + (p - first) * depth * columns
+                                     : packed_.data() + p * columns * a_.columns + k * lanes;
+          multiply({in_place_ ? part.data : left.data(), tables.data(), tables.data() + rows_,
+                    depth, panel, nullptr, lanes, false},
+                   row, rows, p, k, edge.data());
+        }
+      }
+    }
+  }
+
+  // The rows of one panel, over the depth from k: to c, or by way of `edge`.
+  void multiply(TileArgs<T> args, index_t row, index_t rows, index_t p, index_t k, T* edge) const {
+    const index_t lanes = args.tile_stride;
+    const index_t columns = min_of(lanes, b_.columns - p * kernels_.panel_columns());
+    T* const target = c_ + row * c_stride_ + p * kernels_.panel_columns();
+    if (columns == lanes) {
+      args.tile = target;
+      args.tile_stride = c_stride_;
+      args.accumulate = accumulate_ || k > 0;
+      run_tiles(kernels_, args, rows, lanes);
+      return;
+    }
+    args.tile = edge;
+    run_tiles(kernels_, args, rows, lanes);
+    const bool add = accumulate_ || k > 0;
+    for (index_t r = 0; r < rows; ++r)
+      for (index_t j = 0; j < columns; ++j) {
+        T& out = target[r * c_stride_ + j];
+        out = add ? out + edge[r * lanes + j] : edge[r * lanes + j];
+      }
+  }
+
+  const TileKernels<T>& kernels_;
+  const MatrixView<T>&a_, &b_;
+  T* c_;
+  index_t c_stride_;
+  bool accumulate_;
+  index_t panels_;
+  Blocking block_;
+  index_t rows_, groups_, depth_block_;
+  bool in_place_;  // the left factor is read where it lies
+  index_t row_pitch_, depth_pitch_, left_size_;
+  Scratch<T> packed_;
+};
+
+}  // namespace
+
 template <class T>
 void gemm(const MatrixView<T>& a, const MatrixView<T>& b, T* c, index_t c_stride, bool accumulate) {
-  const index_t m = a.rows, n = b.columns, depth = a.columns;
-  if (m == 0 || n == 0) return;
-  if (depth == 0) {
+  if (a.rows == 0 || b.columns == 0) return;
+  if (a.columns == 0) {
     if (!accumulate)
-      for (index_t r = 0; r < m; ++r) std::fill_n(c + r * c_stride, n, T(0));
+      for (index_t r = 0; r < a.rows; ++r) std::fill_n(c + r * c_stride, b.columns, T(0));
     return;
   }
   if (thin_product(a, b, c, c_stride, accumulate)) return;
-  const TileKernels<T>& kernels = tile_kernels<T>();
-  const index_t panels = kernels.panels(n), panel_columns = kernels.panel_columns();
-  const Blocking block = choose_blocking(m, panels, kernels.rows);
-  const index_t row_blocks = ceil_div(m, block.rows), groups = ceil_div(panels, block.panels);
-  const index_t depth_block = min_of(depth, kDepthBlock);
-  // Few rows: every panel is used by one task, which packs it piece by piece in its caches.
-  const bool packs_itself = row_blocks == 1;
-  Scratch<T> packed(packs_itself ? 0 : packed_size(kernels, depth, n));
-  if (!packs_itself) pack_panels(kernels, b, packed.data());
-  // Keep the copy in the direction in which the left factor is contiguous.
-  const bool by_rows = a.column_stride == 1 || a.row_stride != 1;
-  const index_t row_pitch = by_rows ? depth_block + 16 : 1;
-  const index_t depth_pitch = by_rows ? 1 : block.rows + 16;
-
-  const index_t work = block.rows * block.panels * panel_columns * depth;
-  parallel_for(
-      row_blocks * groups, max_of(1, kChunkWork / max_of(1, work)),
-      [&](index_t begin, index_t end) {
-        Scratch<T> left(by_rows ? block.rows * row_pitch : depth_block * depth_pitch);
-        Scratch<T> edge(block.rows * panel_columns);  // the last panel, where c is narrower than it
-        Scratch<T> piece(packs_itself ? depth_block * panel_columns : 0);
-        Scratch<index_t> tables(block.rows + depth_block);
-        index_t* const row_table = tables.data();
-        index_t* const depth_table = row_table + block.rows;
-        for (index_t r = 0; r < block.rows; ++r) row_table[r] = r * row_pitch;
-        for (index_t k = 0; k < depth_block; ++k) depth_table[k] = k * depth_pitch;
-
-        for (index_t task = begin; task < end; ++task) {
-          const index_t row = task / groups * block.rows, rows = min_of(block.rows, m - row);
-          const index_t first = task % groups * block.panels;
-          const index_t last = min_of(panels, first + block.panels);
-          for (index_t k = 0; k < depth; k += depth_block) {
-            const index_t depth_count = min_of(depth_block, depth - k);
-            copy_block(a.at(row, k), rows, depth_count, row_pitch, depth_pitch, left.data());
-            for (index_t p = first; p < last; ++p) {
-              const index_t lanes = kernels.lanes(p, n),
-                            columns = min_of(lanes, n - p * panel_columns);
-              T* const target = c + row * c_stride + p * panel_columns;
-              const bool narrow = columns < lanes;
-              const T* panel = packed.data() + p * panel_columns * depth + k * lanes;
-              if (packs_itself) {
-                MatrixView<T> part = b.at(k, p * panel_columns);
-                part.rows = depth_count;
-                pack_panel(kernels, part, columns, lanes, piece.data());
-                panel = piece.data();
-              }
-              TileArgs<T> args{left.data(),
-                               row_table,
-                               depth_table,
-                               depth_count,
-                               panel,
-                               narrow ? edge.data() : target,
-                               narrow ? lanes : c_stride,
-                               narrow ? k > 0 : accumulate || k > 0};
-              run_tiles(kernels, args, rows, lanes);
-              if (narrow && k + depth_count == depth)
-                for (index_t r = 0; r < rows; ++r)
-                  for (index_t j = 0; j < columns; ++j) {
-                    T& out = target[r * c_stride + j];
-                    out = accumulate ? out + edge[r * lanes + j] : edge[r * lanes + j];
-                  }
-            }
-          }
-        }
-      });
+  Product<T>(a, b, c, c_stride, accumulate).run();
 }
 
 template void pack_panels(const TileKernels<float>&, const MatrixView<float>&, float*);

@@ -55,6 +55,7 @@ struct TileKernels {
   Run run[2][kMaxTileRows + 1];  // [vectors - 1][rows]
   RunStore run_store[2][kMaxTileRows + 1];
   Transpose transpose;
+  void (*copy_row)(const T* from, T* to);  // the lanes of a whole panel: one row of it
 
   index_t panel_columns() const { return 2 * width; }
   index_t panels(index_t columns) const { return ceil_div(columns, panel_columns()); }

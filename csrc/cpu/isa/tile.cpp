@@ -18,37 +18,40 @@ constexpr int kRows = 6;
 #endif
 static_assert(kRows <= kMaxTileRows, "TileKernels::run is too short");
 
-// Row offsets that are kept in general registers; the others are read again for every step, since
-// compilers would move them to and from vector registers, which the accumulators need.
+// Rows whose addresses are kept in general registers; the offsets of the others are read again for
+// every step, since compilers would move them to and from vector registers, which the accumulators
+// need.
 #if defined(__x86_64__)
-constexpr int kOffsetsInRegisters = 9;
+constexpr int kRowsInRegisters = 8;
 #else
-constexpr int kOffsetsInRegisters = kMaxTileRows;
+constexpr int kRowsInRegisters = kMaxTileRows;
 #endif
 
 template <class T, int R, int V>
 CNNCORE_HD void sum_tile(const TileArgs<T>& args, typename Simd<T>::vector (&acc)[R][V]) {
   constexpr int width = Simd<T>::width;
   using Vector = typename Simd<T>::vector;
-  index_t offsets[R];
+  const T* rows[R];
   const volatile index_t* const row_table = args.row;
 #pragma GCC unroll 16
   for (int r = 0; r < R; ++r) {
-    offsets[r] = args.row[r];
+    rows[r] = args.source + args.row[r];
+    // Or the compiler adds several at once in a vector register and reads them back at every step.
+    if (r < kRowsInRegisters) __asm__("" : "+r"(rows[r]));
 #pragma GCC unroll 2
     for (int v = 0; v < V; ++v) acc[r][v] = Vector{};
   }
   const T* panel = args.panel;
   const index_t* depth = args.depth;
   for (const index_t* const end = depth + args.depth_count; depth != end; ++depth) {
-    const T* const source = args.source + *depth;
+    const index_t step = *depth;
     Vector b[V];
 #pragma GCC unroll 2
     for (int v = 0; v < V; ++v) b[v] = load(panel + v * width);
     panel += V * width;
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r) {
-      const T a = source[r < kOffsetsInRegisters ? offsets[r] : row_table[r]];
+      const T a = r < kRowsInRegisters ? rows[r][step] : args.source[row_table[r] + step];
 #pragma GCC unroll 2
       for (int v = 0; v < V; ++v) acc[r][v] += a * b[v];
     }
@@ -133,6 +136,13 @@ void transpose(const T* in, index_t in_stride, index_t rows, index_t columns, T*
   }
 }
 
+template <class T>
+void copy_row(const T* from, T* to) {
+  constexpr int width = Simd<T>::width;
+  store(to, load(from));
+  store(to + width, load(from + width));
+}
+
 template <class T, int V, int... R>
 CNNCORE_HD void fill(TileKernels<T>& table, std::integer_sequence<int, R...>) {
   ((table.run[V - 1][R + 1] = &run_tile<T, R + 1, V>), ...);
@@ -147,6 +157,7 @@ CNNCORE_HD TileKernels<T> make_table() {
   fill<T, 1>(table, std::make_integer_sequence<int, kRows>());
   fill<T, 2>(table, std::make_integer_sequence<int, kRows>());
   table.transpose = &transpose<T>;
+  table.copy_row = &copy_row<T>;
   return table;
 }
 
