@@ -56,12 +56,13 @@ def interleaved(
     """Time all of ``runs`` in turns; ``pause_after(name)``: seconds until its threads are asleep.
 
     Each runs twice first: once for caches, memory and lazy set-up, once to see how long it takes.
-    A turn begins with a call that is not timed: it wakes threads that went to sleep in the pause
-    (after 10 ms of sleep a second thread was measured to join some milliseconds late) and fetches
-    the arrays, as the layer before does in a network.  Calls shorter than two milliseconds are
-    repeated within their turn.  Who begins a round is the second of the round before, so that
-    nobody always follows the same neighbour or itself.  Who needs more than five seconds for all
-    its turns gets fewer; ``Timing.samples`` says how many.
+    Calls shorter than two milliseconds are repeated within their turn.  A turn begins with as many
+    that are not timed: they wake threads that went to sleep in the pause (after 20 ms of sleep
+    everybody's calls of half a millisecond took twice as long at first and had their usual length
+    from the fourth on) and fetch the arrays, as the layer before does in a network.  Who begins a
+    round is the second of the round before, so that nobody always follows the same neighbour or
+    itself.  Who needs more than five seconds for all its turns gets fewer; ``Timing.samples`` says
+    how many.
     """
     plans = {name: _plan(run, rounds, clock) for name, run in runs.items()}
     seconds: dict[str, list[float]] = {name: [] for name in runs}
@@ -71,7 +72,8 @@ def interleaved(
             run, (turns, repeats) = runs[name], plans[name]
             if number >= turns:
                 continue
-            run()
+            for _ in range(repeats):
+                run()
             start = clock()
             for _ in range(repeats):
                 run()
