@@ -24,29 +24,26 @@ struct IndexSteps {
                       "indices of the axis they select from");
 }
 
-// Every index is looked at before it addresses memory; -1 means "nothing".
-inline index_t checked(std::int64_t index, index_t size, const char* name = "index") {
-  if (index < -1 || index >= size) refuse(name, index, size);
-  return index;
+// Whether an index names an element. Each is looked at before it addresses memory; -1 means
+// "nothing". Read as an unsigned number, a negative one is too large: one comparison in the loops.
+inline bool names(std::int64_t index, index_t size, const char* name = "index") {
+  if (static_cast<std::uint64_t>(index) < static_cast<std::uint64_t>(size)) return true;
+  if (index != -1) refuse(name, index, size);
+  return false;
 }
 
 // One value per index: the planes of max pooling and its switches.
 template <class T>
 void gather_values(const T* from, const std::int64_t* chosen, index_t count, index_t size, T* to,
                    const char* name) {
-  for (index_t i = 0; i < count; ++i) {
-    const index_t a = checked(chosen[i], size, name);
-    to[i] = a < 0 ? T(0) : from[a];
-  }
+  for (index_t i = 0; i < count; ++i) to[i] = names(chosen[i], size, name) ? from[chosen[i]] : T(0);
 }
 
 template <class T>
 void scatter_values(const T* from, const std::int64_t* chosen, index_t count, index_t size, T* to,
                     const char* name) {
-  for (index_t i = 0; i < count; ++i) {
-    const index_t a = checked(chosen[i], size, name);
-    if (a >= 0) to[a] += from[i];
-  }
+  for (index_t i = 0; i < count; ++i)
+    if (names(chosen[i], size, name)) to[chosen[i]] += from[i];
 }
 
 }  // namespace
@@ -75,16 +72,13 @@ void gather(ArrayView<const T> x, ArrayView<const std::int64_t> index, ArrayView
       const std::int64_t* chosen = index.data + o * steps.outer + j * steps.row;
       T* to = y.data + task * inner;
       if (steps.inner == 0) {
-        const index_t a = checked(*chosen, size);
-        if (a < 0)
-          std::memset(to, 0, static_cast<std::size_t>(inner) * sizeof(T));
+        if (names(*chosen, size))
+          std::memcpy(to, from + *chosen * inner, static_cast<std::size_t>(inner) * sizeof(T));
         else
-          std::memcpy(to, from + a * inner, static_cast<std::size_t>(inner) * sizeof(T));
+          std::memset(to, 0, static_cast<std::size_t>(inner) * sizeof(T));
       } else {
-        for (index_t i = 0; i < inner; ++i) {
-          const index_t a = checked(chosen[i], size);
-          to[i] = a < 0 ? T(0) : from[a * inner + i];
-        }
+        for (index_t i = 0; i < inner; ++i)
+          to[i] = names(chosen[i], size) ? from[chosen[i] * inner + i] : T(0);
       }
     }
   });
@@ -117,15 +111,12 @@ void scatter_add(ArrayView<const T> src, ArrayView<const std::int64_t> index, Ar
         const T* from = src.data + (o * rows + j) * inner + begin;
         const std::int64_t* chosen = index.data + o * steps.outer + j * steps.row;
         if (steps.inner == 0) {
-          const index_t a = checked(*chosen, size);
-          if (a < 0) continue;
-          T* line = to + a * inner;
+          if (!names(*chosen, size)) continue;
+          T* line = to + *chosen * inner;
           for (index_t i = 0; i < columns; ++i) line[i] += from[i];
         } else {
-          for (index_t i = 0; i < columns; ++i) {
-            const index_t a = checked(chosen[begin + i], size);
-            if (a >= 0) to[a * inner + i] += from[i];
-          }
+          for (index_t i = 0; i < columns; ++i)
+            if (names(chosen[begin + i], size)) to[chosen[begin + i] * inner + i] += from[i];
         }
       }
     }
