@@ -107,10 +107,6 @@ void copy_block(const MatrixView<T>& a, index_t rows, index_t depth, index_t row
   }
 }
 
-struct Blocking {
-  index_t row_blocks, panels;  // of the result; of one task
-};
-
 // Halves the longer side of the tasks until there are `tasks` of them or both sides are short.
 void halve(Blocking& block, index_t m, index_t panels, index_t panel_columns, index_t tasks,
            index_t least_rows, index_t least_columns) {
@@ -126,15 +122,43 @@ void halve(Blocking& block, index_t m, index_t panels, index_t panel_columns, in
   }
 }
 
+}  // namespace
+
 // Narrow tasks read the left factor too often, flat ones the right: there, fewer tasks have to do.
-Blocking choose_blocking(index_t m, index_t panels, index_t tile_rows, index_t panel_columns) {
-  Blocking block{ceil_div(m, kRows), min_of(panels, kColumns / panel_columns)};
-  halve(block, m, panels, panel_columns, kTasks, 4 * tile_rows, max_of(64, panel_columns));
-  halve(block, m, panels, panel_columns, kFewTasks, tile_rows, panel_columns);
+template <class T>
+Blocking choose_blocking(const TileKernels<T>& kernels, index_t m, index_t panels,
+                         index_t most_columns) {
+  const index_t columns = kernels.panel_columns();
+  Blocking block{ceil_div(m, kRows), max_of(1, min_of(panels, most_columns / columns))};
+  halve(block, m, panels, columns, kTasks, 4 * kernels.rows, max_of(64, columns));
+  halve(block, m, panels, columns, kFewTasks, kernels.rows, columns);
   return block;
 }
 
-}  // namespace
+template <class T>
+LeftFactor<T>::LeftFactor(const TileKernels<T>& kernels, const MatrixView<T>& a, index_t rows,
+                          index_t depth)
+    : a_(a), rows_(rows), row_pitch_(a.row_stride), depth_pitch_(1), local_size_(0) {
+  // Rows a multiple of 2 KB apart fall into the same few places of the first-level cache.
+  const bool crowded = a.row_stride * static_cast<index_t>(sizeof(T)) % 2048 == 0;
+  if (a.column_stride != 1 || (crowded && a.rows > kernels.rows)) {
+    // The copy is kept in the direction in which the factor is contiguous.
+    const bool by_rows = a.column_stride == 1 || a.row_stride != 1;
+    row_pitch_ = by_rows ? depth + 16 : 1;
+    depth_pitch_ = by_rows ? 1 : rows + 16;
+    local_size_ = by_rows ? rows * row_pitch_ : depth * depth_pitch_;
+  }
+  for (index_t r = 0; r < rows; ++r) tables_.push_back(r * row_pitch_);
+  for (index_t k = 0; k < depth; ++k) tables_.push_back(k * depth_pitch_);
+}
+
+template <class T>
+const T* LeftFactor<T>::block(index_t row, index_t rows, index_t k, index_t depth, T* local) const {
+  const MatrixView<T> part = a_.at(row, k);
+  if (local_size_ == 0) return part.data;
+  copy_block(part, rows, depth, row_pitch_, depth_pitch_, local);
+  return local;
+}
 
 template <class T>
 void pack_panels(const TileKernels<T>& kernels, const MatrixView<T>& b, T* panels) {
@@ -201,20 +225,12 @@ class Product {
         c_stride_(c_stride),
         accumulate_(accumulate),
         panels_(kernels_.panels(b.columns)),
-        block_(choose_blocking(a.rows, panels_, kernels_.rows, kernels_.panel_columns())),
+        block_(choose_blocking(kernels_, a.rows, panels_, kColumns)),
         rows_(ceil_div(a.rows, block_.row_blocks)),
         groups_(ceil_div(panels_, block_.panels)),
         depth_block_(min_of(a.columns, kDepthBlock)),
-        // Rows a multiple of 2 KB apart fall into the same few places of the first-level cache.
-        in_place_(a.column_stride == 1 &&
-                  (a.row_stride * static_cast<index_t>(sizeof(T)) % 2048 != 0 ||
-                   a.rows <= kernels_.rows)),
+        left_(kernels_, a, rows_, depth_block_),
         packed_(block_.row_blocks == 1 ? 0 : packed_size(kernels_, a.columns, b.columns)) {
-    // The copy is kept in the direction in which the left factor is contiguous.
-    const bool by_rows = a.column_stride == 1 || a.row_stride != 1;
-    row_pitch_ = in_place_ ? a.row_stride : by_rows ? depth_block_ + 16 : 1;
-    depth_pitch_ = in_place_ || by_rows ? 1 : rows_ + 16;
-    left_size_ = in_place_ ? 0 : by_rows ? rows_ * row_pitch_ : depth_block_ * depth_pitch_;
     // Few rows: every panel is used by one task, which packs it piece by piece in its caches.
     if (block_.row_blocks > 1) pack_panels(kernels_, b_, packed_.data());
   }
@@ -228,12 +244,9 @@ class Product {
  private:
   void run_tasks(index_t begin, index_t end) const {
     const index_t columns = kernels_.panel_columns();
-    Scratch<T> left(left_size_);
+    Scratch<T> left(left_.local_size());
     Scratch<T> edge(rows_ * columns);  // the last panel, where c is narrower than it
     Scratch<T> pieces(block_.row_blocks == 1 ? depth_block_ * block_.panels * columns : 0);
-    Scratch<index_t> tables(rows_ + depth_block_);
-    for (index_t r = 0; r < rows_; ++r) tables[r] = r * row_pitch_;
-    for (index_t k = 0; k < depth_block_; ++k) tables[rows_ + k] = k * depth_pitch_;
     for (index_t task = begin; task < end; ++task) {
       const index_t row = a_.rows * (task / groups_) / block_.row_blocks;
       const index_t rows = a_.rows * (task / groups_ + 1) / block_.row_blocks - row;
@@ -241,8 +254,7 @@ class Product {
       const index_t last = min_of(panels_, first + block_.panels);
       for (index_t k = 0; k < a_.columns; k += depth_block_) {
         const index_t depth = min_of(depth_block_, a_.columns - k);
-        const MatrixView<T> part = a_.at(row, k);
-        if (!in_place_) copy_block(part, rows, depth, row_pitch_, depth_pitch_, left.data());
+        const T* const source = left_.block(row, rows, k, depth, left.data());
         if (block_.row_blocks == 1)
           pack_some(kernels_, b_, k, depth, first, last, pieces.data(), depth * columns);
         for (index_t p = first; p < last; ++p) {
@@ -250,9 +262,9 @@ class Product {
           const T* const panel = block_.row_blocks == 1
                                      ? pieces.data() + (p - first) * depth * columns
                                      : packed_.data() + p * columns * a_.columns + k * lanes;
-          multiply({in_place_ ? part.data : left.data(), tables.data(), tables.data() + rows_,
-                    depth, panel, nullptr, lanes, false},
-                   row, rows, p, k, edge.data());
+          multiply(
+              {source, left_.row_table(), left_.depth_table(), depth, panel, nullptr, lanes, false},
+              row, rows, p, k, edge.data());
         }
       }
     }
@@ -288,8 +300,7 @@ class Product {
   index_t panels_;
   Blocking block_;
   index_t rows_, groups_, depth_block_;
-  bool in_place_;  // the left factor is read where it lies
-  index_t row_pitch_, depth_pitch_, left_size_;
+  LeftFactor<T> left_;
   Scratch<T> packed_;
 };
 
@@ -307,6 +318,10 @@ void gemm(const MatrixView<T>& a, const MatrixView<T>& b, T* c, index_t c_stride
   Product<T>(a, b, c, c_stride, accumulate).run();
 }
 
+template Blocking choose_blocking(const TileKernels<float>&, index_t, index_t, index_t);
+template Blocking choose_blocking(const TileKernels<double>&, index_t, index_t, index_t);
+template class LeftFactor<float>;
+template class LeftFactor<double>;
 template void pack_panels(const TileKernels<float>&, const MatrixView<float>&, float*);
 template void pack_panels(const TileKernels<double>&, const MatrixView<double>&, double*);
 template void gemm(const MatrixView<float>&, const MatrixView<float>&, float*, index_t, bool);

@@ -10,6 +10,7 @@ import pytest
 from cnncore.errors import ArgumentError
 from cnncore.geometry import Window2d
 from cnncore.kernels import native
+from cnncore.kernels.epilogue import Epilogue
 
 pytestmark = pytest.mark.skipif(not native.AVAILABLE, reason=native.REASON)
 
@@ -264,6 +265,68 @@ POINTWISE = [
 def test_pointwise_layers_follow_the_definition(layer: tuple, algorithm: str, dtype: type) -> None:
     n, groups, c, o, size, stride = layer
     check_family(Case(n, groups, c, o, size, Window2d((1, 1), stride)), algorithm, dtype, 0)
+
+
+# Many filters, few pixels: rows are filters, and the pixels of all images share the panels.
+JOINED = [
+    (4, 64, 130, (7, 7), Window2d((1, 1))),
+    (3, 300, 70, (5, 6), Window2d((1, 1))),
+    (2, 33, 90, (9, 8), Window2d((1, 1), (2, 2))),
+    (3, 20, 90, (9, 8), Window2d((3, 3), (2, 2), ((1, 1), (1, 1)))),
+    (2, 40, 150, (5, 4), Window2d((3, 2), (1, 1), ((2, 0), (1, 3)), (1, 2))),
+    (2, 12, 128, (11, 13), Window2d((4, 5), (3, 3), ((2, 3), (4, 1)))),
+    (5, 16, 128, (1, 1), Window2d((3, 3), (1, 1), ((1, 1), (1, 1)))),
+    (1, 70, 520, (3, 3), Window2d((3, 3), (2, 1))),
+    # Transposes whose taps do not overlap: with gaps, and with rows and columns that end early.
+    (2, 33, 90, (10, 12), Window2d((2, 2), (2, 2))),
+    (3, 40, 60, (9, 14), Window2d((1, 2), (2, 2))),
+    (2, 20, 70, (14, 11), Window2d((2, 3), (3, 4))),
+    (2, 33, 64, (10, 8), Window2d((1, 1), (2, 2))),
+]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("layer", JOINED, ids=str)
+def test_many_filters_and_few_pixels_follow_the_definition(layer: tuple, dtype: type) -> None:
+    n, c, o, size, win = layer
+    check_family(Case(n, 1, c, o, size, win), "implicit_gemm", dtype, 0)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("layer", JOINED, ids=str)
+def test_many_filters_and_few_pixels_finish_their_results(layer: tuple, dtype: type) -> None:
+    n, c, o, size, win = layer
+    case = Case(n, 1, c, o, size, win)
+    x, weight, gy = arrays(case, dtype, 0)
+    y = forward_by_definition(case, x, weight)
+    back = transpose_by_definition(case, gy, weight)
+    residual = np.random.default_rng(1).standard_normal(y.shape).astype(dtype)
+    got = native.conv2d(
+        x, weight, None, win, 1, "implicit_gemm", epilogue=Epilogue(residual, "relu")
+    )
+    assert_close(got, np.maximum(y + residual, 0), dtype)
+    got = native.conv_transpose2d(
+        gy, weight, None, size, win, 1, "implicit_gemm", epilogue=Epilogue(x, "relu")
+    )
+    assert_close(got, np.maximum(back + x, 0), dtype)
+
+
+@pytest.mark.parametrize("layer", JOINED, ids=str)
+def test_many_filters_and_few_pixels_give_the_same_bits_on_any_threads(layer: tuple) -> None:
+    n, c, o, size, win = layer
+    x, weight, gy = arrays(Case(4 * n, 1, c, o, size, win), np.float32, 0)
+    before, results = native.get_num_threads(), []
+    try:
+        for threads in (1, 2, 3):
+            native.set_num_threads(threads)
+            y = native.conv2d(x, weight, None, win, 1, "implicit_gemm")
+            back = native.conv_transpose2d(gy, weight, None, size, win, 1, "implicit_gemm")
+            results.append((y, back))
+    finally:
+        native.set_num_threads(before)
+    for y, back in results[1:]:
+        np.testing.assert_array_equal(y, results[0][0])
+        np.testing.assert_array_equal(back, results[0][1])
 
 
 @pytest.mark.parametrize("seed", range(10))

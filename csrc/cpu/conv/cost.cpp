@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "cpu/conv/joined.h"
 #include "cpu/conv/panels.h"
 #include "cpu/conv/wide_transpose.h"
 #include "cpu/conv/winograd.h"
@@ -56,8 +57,10 @@ double im2col_steps(const ConvShape& s, ConvDirection direction, index_t width) 
   return implicit_gemm_steps(s, direction, width) + 10 * columns / of(width);
 }
 
+namespace {
+
 // Packing filters, copying pixels, transposing results: the smaller the layer, the more it weighs.
-double implicit_gemm_steps(const ConvShape& s, ConvDirection direction, index_t width) {
+double pixelwise_steps(const ConvShape& s, ConvDirection direction, index_t width) {
   const double filters = of(s.weight_size()) / of(width);
   const double inputs = of(s.input_size()) / of(width), outputs = of(s.output_size()) / of(width);
   const bool back = direction == ConvDirection::input;
@@ -65,6 +68,18 @@ double implicit_gemm_steps(const ConvShape& s, ConvDirection direction, index_t 
   // Tiles of a few single pixels come to another plane, that is to another page, very often.
   const double product = s.taps() == 1 && width < 16 ? 1.25 : 1.05;
   return product * product_steps(s, direction, width) + kPack * filters + 4 * pixels;
+}
+
+}  // namespace
+
+bool implicit_gemm_joins(const ConvShape& s, ConvDirection direction, index_t width) {
+  return joined_serves(s, direction) &&
+         joined_steps(s, direction, width) < pixelwise_steps(s, direction, width);
+}
+
+double implicit_gemm_steps(const ConvShape& s, ConvDirection direction, index_t width) {
+  return implicit_gemm_joins(s, direction, width) ? joined_steps(s, direction, width)
+                                                  : pixelwise_steps(s, direction, width);
 }
 
 // Whole vectors of pixels of a row (of a plane where the kernel is one pixel), and no output

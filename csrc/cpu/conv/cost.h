@@ -15,6 +15,8 @@ using ConvCost = double (*)(const ConvShape& shape, ConvDirection direction, ind
 
 double im2col_steps(const ConvShape& shape, ConvDirection direction, index_t width);
 double implicit_gemm_steps(const ConvShape& shape, ConvDirection direction, index_t width);
+// Whether its form for few pixels (joined.h) serves and costs less than the other.
+bool implicit_gemm_joins(const ConvShape& shape, ConvDirection direction, index_t width);
 double direct_steps(const ConvShape& shape, ConvDirection direction, index_t width);
 double depthwise_steps(const ConvShape& shape, ConvDirection direction, index_t width);
 double winograd_2x2_steps(const ConvShape& shape, ConvDirection direction, index_t width);

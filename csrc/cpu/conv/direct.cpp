@@ -27,6 +27,7 @@
 #include "cpu/conv/correlate_weight.h"
 #include "cpu/conv/kept.h"
 #include "cpu/conv/wide_transpose.h"
+#include "cpu/copy_columns.h"
 #include "cpu/plane_tile.h"
 
 namespace cnncore {
@@ -227,7 +228,7 @@ class DirectLayer final : public ConvLayer<T> {
           for (index_t slot : part_.slots) {
             const index_t column = part_.lowest + slot;
             if (inside)
-              copy_row(from, column, step, to);
+              copy_columns(kernels_, from, plan_.width, column, step, part_.slot_pitch, to);
             else
               std::fill_n(to, part_.slot_pitch, T(0));
             to += part_.slot_pitch;
@@ -245,28 +246,11 @@ class DirectLayer final : public ConvLayer<T> {
       for (index_t c = 0; c < plan_.channels; ++c) {
         const T* const plane = source_ + c * plan_.height * plan_.width;
         for (index_t r = 0; r < rows && !whole; ++r)
-          copy_row(plane + (row + r) * part_.taps.step * plan_.width, 0, step,
-                   line.data() + r * columns);
+          copy_columns(kernels_, plane + (row + r) * part_.taps.step * plan_.width, plan_.width, 0,
+                       step, columns, line.data() + r * columns);
         kernels_.split(whole ? plane + first_ : line.data() + first_ - row * columns, count_,
                        local + c * tile, plan_.channels * tile);
       }
-    }
-
-    // to[i] = from[column + i * step], zero outside the row.
-    void copy_row(const T* from, index_t column, index_t step, T* to) const {
-      index_t begin, end;
-      Window1d{1, step, -column, 0, 1}.outputs_inside(0, plan_.width, part_.slot_pitch, begin, end);
-      std::fill_n(to, begin, T(0));
-      from += column + begin * step;
-      if (begin < end) {
-        if (step == 1)
-          std::copy_n(from, end - begin, to + begin);
-        else if (step == 2)
-          kernels_.skip(from, end - begin, to + begin);
-        else
-          for (index_t i = begin; i < end; ++i) to[i] = from[(i - begin) * step];
-      }
-      std::fill_n(to + end, part_.slot_pitch - end, T(0));
     }
 
     // The phases of one row, `pitch` apart, become the row.

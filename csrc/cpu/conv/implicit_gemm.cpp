@@ -1,10 +1,12 @@
 // "implicit_gemm": the matrix product of im2col without the matrix. Weights are packed into panels,
 // pixels are found through tables of offsets (correlate.h); a transpose with a stride is one
-// correlation for each phase of the stride.
+// correlation for each phase of the stride. Where there are few pixels and many filters, the two
+// factors change places (joined.h).
 #include <vector>
 
 #include "cpu/conv/correlate.h"
 #include "cpu/conv/correlate_weight.h"
+#include "cpu/conv/joined.h"
 #include "cpu/conv/kept.h"
 #include "cpu/conv/panels.h"
 #include "cpu/gemm.h"
@@ -113,17 +115,79 @@ class ImplicitLayer final : public ConvLayer<T> {
   Kept<T> panels_, bias_;
 };
 
+// Weights as the caller has them, or a copy of them.
+template <class T>
+class JoinedLayer final : public ConvLayer<T> {
+ public:
+  JoinedLayer(const ConvShape& shape, ConvDirection direction, const T* weight, const T* bias,
+              bool borrow)
+      : s_(shape),
+        direction_(direction),
+        kept_(borrow ? nullptr : weight, shape.weight_size()),
+        weight_(borrow ? weight : kept_.data()),
+        bias_(keep_bias(shape, direction, bias)) {}
+
+  void run(const T* from, const Finish<T>& finish, T* to) const override {
+    const Window1d once{1, 1, 0, 0, 1};
+    const index_t taps = s_.taps();
+    JoinedCorrelation<T> job{};
+    job.source = from;
+    job.images = s_.images;
+    job.grid_h = s_.oh();
+    job.grid_w = s_.ow();
+    if (direction_ == ConvDirection::output) {
+      job.channels = s_.channels;
+      job.height = s_.height;
+      job.width = s_.width;
+      job.h = forward_taps(s_.window.h);
+      job.w = forward_taps(s_.window.w);
+      job.weights = row_major(weight_, s_.outputs, s_.channels * taps);
+      job.spread_h = job.spread_w = once;
+      job.target_h = s_.oh();
+      job.target_w = s_.ow();
+    } else {
+      job.channels = s_.outputs;
+      job.height = s_.oh();
+      job.width = s_.ow();
+      job.h = job.w = forward_taps(once);
+      job.weights = transposed(row_major(weight_, s_.outputs, s_.channels * taps));
+      job.spread_h = s_.window.h;
+      job.spread_w = s_.window.w;
+      job.target_h = s_.height;
+      job.target_w = s_.width;
+    }
+    job.bias = bias_.data();
+    job.finish = finish;
+    job.target = to;
+    correlate_joined(job);
+  }
+
+  std::size_t bytes() const override { return kept_.bytes() + bias_.bytes(); }
+
+ private:
+  ConvShape s_;
+  ConvDirection direction_;
+  Kept<T> kept_;
+  const T* weight_;
+  Kept<T> bias_;
+};
+
+template <class T, bool kOnce>
+std::unique_ptr<ConvLayer<T>> prepare(const ConvShape& s, ConvDirection direction, const T* weight,
+                                      const T* bias) {
+  if (implicit_gemm_joins(s, direction, tile_kernels<T>().width))
+    return std::make_unique<JoinedLayer<T>>(s, direction, weight, bias, kOnce);
+  return std::make_unique<ImplicitLayer<T>>(s, direction, weight, bias);
+}
+
 }  // namespace
 
 template <class T>
 const ConvAlgorithm<T>& implicit_gemm_algorithm() {
   static const ConvAlgorithm<T> algorithm{
-      "implicit_gemm", [](const ConvShape&, ConvDirection) { return true; },
-      [](const ConvShape& s, ConvDirection direction, const T* weight,
-         const T* bias) -> std::unique_ptr<ConvLayer<T>> {
-        return std::make_unique<ImplicitLayer<T>>(s, direction, weight, bias);
-      },
-      &correlate_weight<T>, &implicit_gemm_steps};
+      "implicit_gemm",      [](const ConvShape&, ConvDirection) { return true; },
+      &prepare<T, false>,   &correlate_weight<T>,
+      &implicit_gemm_steps, &prepare<T, true>};
   return algorithm;
 }
 
