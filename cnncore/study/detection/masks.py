@@ -87,22 +87,26 @@ def _draw_pooling(results: Results) -> Any:
     figure, panels = pyplot().subplots(
         1, 2, figsize=(9.6, 3.4), layout="constrained", sharey=True, squeeze=False
     )
-    width = 0.8 / len(results.experiment.conditions)
+    every = list(results.experiment.conditions)
+    names = [name for name in every if results.spread(name, "box AP") is not None]
+    width = 0.8 / max(1, len(names))
     for axes, kind in zip(panels[0], KINDS, strict=True):
-        for number, name in enumerate(results.experiment.conditions):
+        for number, name in enumerate(names):
+            which = every.index(name)
             for place, size in enumerate(("AP", *(f"AP {s}" for s in SIZES))):
                 measure = f"{kind} {size}"
                 values = list(results.values(name, measure).values())
-                x = place + width * (number - 1.5)
+                x = place + width * (number - (len(names) - 1) / 2)
                 axes.bar(
-                    x, results.mean(name, measure), width * 0.95, color=COLOURS[number % 2],
-                    alpha=0.75 if number < 2 else 0.4, label=name if place == 0 else None,
+                    x, results.mean(name, measure), width * 0.95, color=COLOURS[which % 2],
+                    alpha=0.75 if which < 2 else 0.4, label=name if place == 0 else None,
                 )  # fmt: skip
                 axes.plot([x] * len(values), values, "o", color="black", markersize=2.5)
         axes.set_xticks(range(1 + len(SIZES)), ["all", *SIZES])
         axes.set(ylabel=f"{kind} AP", xlabel="objects")
         axes.grid(axis="y", alpha=0.3)
-    panels[0][0].legend(fontsize="small")
+    handles, labels = panels[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper left", ncols=len(names), fontsize="small")
     return figure
 
 
@@ -112,8 +116,8 @@ ROI_POOLING = Experiment(
     claim="Pooling that rounds a region to whole cells loses places; sampling it where it is "
     "improves boxes and, more, masks. The coarser the map, the more.",
     source="He et al., 2017, section 4.2 and table 2 (c, d); by size: no claim of theirs",
-    method=f"{METHOD}; regions are pooled from the level of stride 4 or 8 that their size belongs "
-    "to, or from one level coarser. Both poolings have equal parameters. Small, medium and large "
+    method=f"{METHOD}; regions are pooled from the level of stride 4 (from 56 pixels on: 8), or "
+    "from one level coarser. Both poolings have equal parameters. Small, medium and large "
     "are the thirds of the test scenes' objects by area of box or mask.",
     measures={
         f"{kind} {name}": ".3f"
