@@ -60,7 +60,10 @@ def markdown_table(table: Sequence[Sequence[str]]) -> str:
 
 
 def verdict(results: Results) -> list[str]:
-    """Each expectation beside what was measured; a claim holds if it does in every seed."""
+    """Each expectation beside what was measured; a claim holds if it does in every seed.
+
+    Fewer than ``ENOUGH`` seeds decide nothing.
+    """
     lines = []
     for expectation in results.experiment.expected:
         found = results.differences(expectation)
@@ -72,6 +75,8 @@ def verdict(results: Results) -> list[str]:
         word = "as claimed" if larger == len(found) else "undecided"
         if all(difference <= 0 for difference in found):
             word = "not as claimed"
+        if len(found) < ENOUGH:
+            word = "too few seeds"
         mean = sum(found) / len(found)
         span = f"{_plain(min(found), signed)} … {_plain(max(found), signed)}"
         lines.append(
@@ -132,7 +137,8 @@ def write_page(study: str, all_results: Mapping[str, Results], folder: Path) -> 
         sections.append(section(results, f"{name}.png"))
     heading = (
         f"# Study of {study}\n\nWritten by `cnncore study {study}`, cnncore {cnncore.__version__}. "
-        "*As claimed*: in every seed; *not as claimed*: in none; *undecided*: in some."
+        "*As claimed*: in every seed; *not as claimed*: in none; *undecided*: in some; "
+        f"*too few seeds*: fewer than {ENOUGH}."
     )
     path = folder / f"{study}.md"
     with atomic_write(path) as file:

@@ -185,6 +185,14 @@ class TestPage:
         later = study.run(toy(), tmp_path / "later", range(1, 4), progress=False)
         assert page.verdict(later)[0].startswith("as claimed: ")
 
+    def test_two_seeds_decide_nothing(self, tmp_path: Path) -> None:
+        results = study.run(toy(), tmp_path, range(1, 3), progress=False)
+        more, less = page.verdict(results)
+        assert more == (
+            "too few seeds: value, large minus small: +1.50 (+1.00 … +2.00), larger in 2 of 2 seeds"
+        )
+        assert less.startswith("too few seeds: ")
+
     def test_the_page_says_where_and_how(self, tmp_path: Path) -> None:
         results = study.run(toy(), tmp_path, range(2), progress=False)
         path = page.write_page("toys", {"toy": results}, tmp_path)
