@@ -20,7 +20,10 @@ from cnncore.evaluate.plots import draw_confusion
 from cnncore.train import Task
 
 HERE = Path(__file__).parent
-NAMES = ("fcn_resnet", "deeplabv3", "segnet", "unet_fpn", "fpn")
+NAMES = (  # of scenes of ordinary size
+    *("fcn8s_at_once", "fcn_resnet", "deeplabv3", "fpn"),
+    *("deconvnet", "segnet", "ternausnet16", "unet"),
+)
 NUCLEI = "unet_nuclei"
 
 
