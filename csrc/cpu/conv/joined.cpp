@@ -9,8 +9,8 @@
 //
 // All panels are packed first, by channels: a channel's planes are copied apart once, with zeros
 // around them and split by column modulo the step, so that each tap is a few copies of whole rows.
-// Then the tasks of gemm.cpp, with results in a tile of their own until the sum is complete: pixels
-// of one panel may belong to two images.
+// Then tasks of some rows and up to 256 pixels, with results in a tile of their own until the sum
+// is complete: pixels of one panel may belong to two images.
 //
 // A transpose whose taps do not overlap (2 x 2 with stride 2, as in U-Net) is the same product with
 // rows (channel, tap): each pixel of y becomes a patch of x. Rows of neighbouring taps are
@@ -35,6 +35,18 @@ constexpr index_t kPanelBytes = 8 << 20;  // of all panels: they are read again 
 constexpr index_t kChunkWork = 500000;    // products worth handing to another thread
 constexpr index_t kPiece = 8;             // elements copied at a time; up to 7 beyond the end
 
+constexpr index_t kRows = 112;  // of a task
+constexpr index_t kTasks = 8;   // as many tasks as this where the shape allows it
+
+// Filters come from memory: tasks are split by rows rather than by pixels, so that each is read
+// once.
+template <class T>
+Blocking split_rows(const TileKernels<T>& kernels, index_t rows, index_t panels) {
+  const index_t group = max_of(1, min_of(panels, kColumns / kernels.panel_columns()));
+  const index_t wanted = ceil_div(kTasks, max_of(1, ceil_div(panels, group)));
+  return {max_of(ceil_div(rows, kRows), min_of(wanted, ceil_div(rows, 2 * kernels.rows))), group};
+}
+
 template <class T>
 class Joined {
  public:
@@ -49,7 +61,7 @@ class Joined {
         panels_(tiles_.panels(pixels_)),
         // Rows of different panels never fall into the same places of the caches.
         pitch_(checked_product(depth_ + 1, tiles_.panel_columns())),
-        block_(choose_blocking(tiles_, outputs_, panels_, kColumns)),
+        block_(split_rows(tiles_, outputs_, panels_)),
         rows_(ceil_div(outputs_ / job.spread(), block_.row_blocks) * job.spread()),
         groups_(ceil_div(panels_, block_.panels)),
         depth_block_(min_of(depth_, kDepthBlock)),
@@ -309,7 +321,7 @@ double joined_steps(const ConvShape& s, ConvDirection direction, index_t width) 
   const index_t outputs = forward ? s.outputs : s.channels * s.taps();
   const double vectors = of(ceil_div(s.images * s.oh() * s.ow(), width));
   // Measured with two threads: where the other form fills its lanes, too, only patches gain.
-  const double product = forward && width >= 16 ? 1.2 : 1.08;
+  const double product = !forward ? 1.08 : width >= 16 ? 1.2 : 1.03;
   const bool large = of(depth) * vectors * of(width) * 4 > of(kPanelBytes / 4);
   const double copy = forward && s.taps() > 1 ? 16 : large ? 100 : 6;
   const double places = forward ? 1 : of(s.window.h.stride * s.window.w.stride) / of(s.taps());
