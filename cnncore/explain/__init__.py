@@ -1,6 +1,7 @@
 """What happens inside: observers and pictures.  Nothing below imports this package."""
 
 from cnncore.explain.cost import CostTable, LayerCost, cost, record_cost
+from cnncore.explain.detection import DetectionRecord, record_detection
 from cnncore.explain.matrix import (
     ConvolutionMatrix,
     conv_map,
@@ -15,6 +16,7 @@ __all__ = [
     "Choice",
     "ConvolutionMatrix",
     "CostTable",
+    "DetectionRecord",
     "FollowedRegion",
     "LayerCost",
     "conv_map",
@@ -25,6 +27,7 @@ __all__ = [
     "follow_region",
     "overlap_count",
     "record_cost",
+    "record_detection",
     "unevenness",
     "why",
 ]

@@ -17,10 +17,10 @@ from cnncore.vision.boxes import (
     as_floats,
     as_vector,
     clip_boxes,
-    remove_small_boxes,
 )
 from cnncore.vision.coders import DeltaCoder
-from cnncore.vision.nms import batched_nms, top_k
+from cnncore.vision.nms import top_k
+from cnncore.vision.selection import Candidates, select
 
 RPN_CODER = DeltaCoder()
 HEAD_CODER = DeltaCoder((10.0, 10.0, 5.0, 5.0))
@@ -65,7 +65,8 @@ def select_proposals(
     if not len(scores) == len(deltas) == len(anchors) > 0:
         got = f"{len(scores)} scores, {len(deltas)} deltas, {len(anchors)} anchors"
         raise ArgumentError("scores, deltas, anchors", "one entry a level each", got)
-    chosen_scores, chosen_deltas, chosen_anchors = [], [], []
+    chosen_scores, chosen_deltas, chosen_anchors, chosen = [], [], [], []
+    first = 0
     for level, (level_scores, level_deltas, level_anchors) in enumerate(
         zip(scores, deltas, anchors, strict=True)
     ):
@@ -79,13 +80,16 @@ def select_proposals(
         chosen_scores.append(values[best])
         chosen_deltas.append(shifts[best])
         chosen_anchors.append(references[best])
+        chosen.append(best + first)
+        first += len(references)
     # All levels at once from here: a call costs more than the few hundred boxes in it.
     level_of = np.repeat(np.arange(len(scores)), [len(values) for values in chosen_scores])
     decoded = settings.coder.decode(np.concatenate(chosen_deltas), np.concatenate(chosen_anchors))
-    boxes = clip_boxes(decoded, image_size)
-    large = remove_small_boxes(boxes, settings.min_size)
-    boxes, values, level_of = boxes[large], np.concatenate(chosen_scores)[large], level_of[large]
-    kept = batched_nms(boxes, values, level_of, settings.nms_threshold, settings.post_nms)
+    boxes, values = clip_boxes(decoded, image_size), np.concatenate(chosen_scores)
+    cut = f"the best {settings.pre_nms:,} of a level"
+    source = np.concatenate(chosen)
+    candidates = Candidates("proposals", boxes, values, level_of, source, first, cut)
+    kept = select(candidates, settings.min_size, settings.nms_threshold, settings.post_nms)
     return Proposals(boxes[kept], values[kept])
 
 
@@ -148,12 +152,22 @@ def select_detections(
         best = _best_of_each(chances[proposal, label + 1], label, settings.candidates)
         proposal, label = proposal[best], label[best]
     boxes = settings.coder.decode(shifts[proposal, label], regions[proposal])
-    boxes = clip_boxes(boxes, image_size)
-    large = remove_small_boxes(boxes, settings.min_size)
-    boxes, proposal, label = boxes[large], proposal[large], label[large]
-    scores = chances[proposal, label + 1]
+    boxes, scores = clip_boxes(boxes, image_size), chances[proposal, label + 1]
+    return _detections(boxes, scores, label, proposal, chances[:, 1:].size, settings)
+
+
+def _detections(
+    boxes: FloatArray, scores: FloatArray, label: IntArray, proposal: IntArray, total: int,
+    settings: DetectionSettings,
+) -> Detections:  # fmt: skip
+    """Those that remain of the boxes that have passed the threshold."""
     groups = np.zeros_like(label) if settings.class_agnostic else label
-    kept = batched_nms(boxes, scores, groups, settings.nms_threshold, settings.max_detections)
+    cut = f"scores above {settings.score_threshold:g}"
+    if settings.candidates is not None:
+        cut += f", the best {settings.candidates:,} of a class or level"
+    candidates = Candidates("detections", boxes, scores, groups, proposal, total, cut)
+    limit = settings.max_detections
+    kept = select(candidates, settings.min_size, settings.nms_threshold, limit)
     return Detections(boxes[kept], scores[kept], label[kept], proposal[kept])
 
 
@@ -182,7 +196,7 @@ def select_dense_detections(
         got = f"{len(probabilities)} probabilities, {len(deltas)} deltas, {len(anchors)} anchors"
         raise ArgumentError("probabilities, deltas, anchors", "one entry a level each", got)
     picked: list[tuple[IntArray, IntArray, FloatArray, FloatArray, FloatArray]] = []
-    first = 0
+    first = total = 0
     for level, (level_chances, level_deltas, level_anchors) in enumerate(
         zip(probabilities, deltas, anchors, strict=True)
     ):
@@ -203,12 +217,9 @@ def select_dense_detections(
         anchor, label = anchor[best], label[best]
         picked.append((anchor + first, label, values[best], shifts[anchor], references[anchor]))
         first += len(references)
+        total += chances.size
     proposal, label, scores, shift, reference = (
         np.concatenate(parts) for parts in zip(*picked, strict=True)
     )
     boxes = clip_boxes(settings.coder.decode(shift, reference), image_size)
-    large = remove_small_boxes(boxes, settings.min_size)
-    boxes, scores, label, proposal = boxes[large], scores[large], label[large], proposal[large]
-    groups = np.zeros_like(label) if settings.class_agnostic else label
-    kept = batched_nms(boxes, scores, groups, settings.nms_threshold, settings.max_detections)
-    return Detections(boxes[kept], scores[kept], label[kept], proposal[kept])
+    return _detections(boxes, scores, label, proposal, total, settings)

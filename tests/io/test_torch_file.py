@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import tracemalloc
 from pathlib import Path
 
@@ -22,9 +23,11 @@ from torch_builder import (
     tensor,
 )
 
-from cnncore import io
+from cnncore import io, models
 from cnncore.errors import ArgumentError
 from cnncore.io.torch_file import DESCRIPTION_FACTOR
+from cnncore.models.backbones import ResNetSettings
+from cnncore.models.detection import RoiSettings, RpnSettings
 
 LAYOUTS = ["zip", "legacy"]
 BASE = np.arange(60, dtype=np.float32)
@@ -265,3 +268,31 @@ def test_memory_of_the_description(tmp_path: Path, layout: str, name: str) -> No
     finally:
         tracemalloc.stop()
     assert peak <= DESCRIPTION_FACTOR * len(content)
+
+
+def test_a_public_detector_file_gives_its_weights_by_path(tmp_path: Path) -> None:
+    """Every key of torchvision's file under its names of 2019, in the layout of that year."""
+    full = models.outline("maskrcnn_resnet50_fpn", num_classes=90)
+    thin = {
+        "body": ResNetSettings(stem_channels=8, widths=(8, 8, 8, 8), norm="frozen_exact"),
+        "fpn_channels": 8,
+        "rpn": RpnSettings(channels=8),
+        "roi": RoiSettings(box_channels=16, mask_channels=8),
+    }
+    rng = np.random.default_rng(0)
+    model = models.create("maskrcnn_resnet50_fpn", num_classes=90, **thin)
+    state = {k: rng.random(v.shape).astype(v.dtype) for k, v in model.state_dict().items()}
+    assert list(state) == list(full.state_dict())
+    old = {}
+    for key, value in state.items():
+        key = re.sub(r"(fpn\.\w+_blocks\.\d|rpn\.head\.conv)\.0(?:\.0)?\.", r"\1.", key)
+        key = re.sub(r"mask_head\.(\d)\.0", lambda m: f"mask_head.mask_fcn{int(m[1]) + 1}", key)
+        old[key] = value
+    assert {"backbone.fpn.inner_blocks.0.weight", "rpn.head.conv.bias",
+            "roi_heads.mask_head.mask_fcn1.weight"} <= set(old)  # fmt: skip
+    path = write(tmp_path, specimen("legacy", old).bytes(), "maskrcnn_resnet50_fpn_coco.pth")
+    loaded = models.create("maskrcnn_resnet50_fpn", num_classes=90, weights=path, **thin)
+    for key, value in loaded.state_dict().items():
+        np.testing.assert_array_equal(value, state[key], err_msg=key)
+    with pytest.raises(ArgumentError, match="cls_score"):  # 20 classes do not fit
+        models.create("maskrcnn_resnet50_fpn", num_classes=20, weights=path, **thin)

@@ -31,8 +31,9 @@ from cnncore import io, onnx
 from cnncore.autograd import Tensor
 from cnncore.errors import ShapeError
 from cnncore.nn import Module
-from cnncore.vision import Objects, clip_boxes, nms
+from cnncore.vision import Objects, clip_boxes
 from cnncore.vision.boxes import Size
+from cnncore.vision.selection import Candidates, select
 
 Array = Any
 
@@ -99,7 +100,9 @@ def _faces(
     boxes = np.concatenate([corner[:, ::-1], (corner + extent)[:, ::-1]], 1)
     points = landmarks[:, y, x].T.reshape(-1, 5, 2) * extent[:, None] + corner[:, None]
     scores = heatmap[0, y, x]
-    kept = nms(boxes, scores, iou_threshold)
+    group, source = np.zeros(len(cell), np.int64), np.ravel_multi_index(cell.T, heatmap.shape[1:])
+    cut = f"heat above {score_threshold:g}"
+    candidates = Candidates("detections", boxes, scores, group, source, heatmap[0].size, cut)
+    kept = select(candidates, 0.0, iou_threshold, None)
     inside = clip_boxes(boxes[kept], image_size)
-    labels = np.zeros(len(kept), np.int64)
-    return Faces(inside, labels, scores=scores[kept], landmarks=points[kept, :, ::-1])
+    return Faces(inside, group[kept], scores=scores[kept], landmarks=points[kept, :, ::-1])
