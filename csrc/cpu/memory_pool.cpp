@@ -96,17 +96,18 @@ class Pool {
       release_cached();
       data = allocate_pages(wanted.bytes);
     }
-    Block* block = new Block{data, wanted.bytes};
+    Block* block = new Block{data, wanted.bytes, 0};
     std::lock_guard<std::mutex> lock(mutex_);
     ++stats_.misses;
-    count_use(block->capacity);
+    count_use(block, wanted.bytes);
     return block;
   }
 
   void release(Block* block) noexcept {
     {
       std::lock_guard<std::mutex> lock(mutex_);
-      stats_.in_use -= block->capacity;
+      stats_.in_use -= block->used;
+      spare_ -= block->capacity - block->used;
       if (stats_.enabled && block->capacity <= stats_.limit) {
         // Over the limit the whole cache goes: sizes of an earlier phase would only hold memory.
         if (stats_.cached + block->capacity > stats_.limit) drop_all();
@@ -123,7 +124,9 @@ class Pool {
 
   MemoryStats stats() {
     std::lock_guard<std::mutex> lock(mutex_);
-    return stats_;
+    MemoryStats stats = stats_;
+    stats.cached += spare_;
+    return stats;
   }
   void reset_peak() {
     std::lock_guard<std::mutex> lock(mutex_);
@@ -154,12 +157,14 @@ class Pool {
       blocks.pop_back();
       ++stats_.hits;
       stats_.cached -= block->capacity;
-      count_use(block->capacity);
+      count_use(block, wanted.bytes);
       return block;
     }
     return nullptr;
   }
-  void count_use(std::size_t bytes) {
+  void count_use(Block* block, std::size_t bytes) {
+    block->used = bytes;
+    spare_ += block->capacity - bytes;
     stats_.in_use += bytes;
     if (stats_.in_use > stats_.peak) stats_.peak = stats_.in_use;
   }
@@ -172,6 +177,7 @@ class Pool {
   }
 
   std::mutex mutex_;
+  std::size_t spare_ = 0;  // of blocks in use: what their requests have not asked for
   MemoryStats stats_{0, 0, 0, std::size_t{1} << 30, 0, 0, kEnabledByDefault};
   std::array<std::vector<Block*>, kClasses> free_;
 };

@@ -12,11 +12,13 @@ namespace cnncore {
 struct Block {
   void* data;
   std::size_t capacity;  // bytes
+  std::size_t used;      // of them, for the request that has it now
 };
 
 struct MemoryStats {
-  std::size_t in_use, cached, peak, limit;  // bytes; peak of in_use
-  std::size_t hits, misses;                 // requests served from the cache, and not
+  // Bytes: asked for (rounded up to a size class), held beyond that, the most in use, of cached.
+  std::size_t in_use, cached, peak, limit;
+  std::size_t hits, misses;  // requests served from the cache, and not
   bool enabled;
 };
 
