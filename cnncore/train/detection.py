@@ -5,9 +5,7 @@ Letters: ``N C H W`` images, ``R`` proposals.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import cache, partial
 from typing import Any, NamedTuple
 
@@ -143,8 +141,7 @@ def proposed_task(name: str, recipe: Recipe) -> Task:
     before = None
     if name in AFTER:
         build, own = DETECTION[AFTER[name]]
-        share = recipe.steps / DETECTION[name][1].steps  # of its steps, where not all are wanted
-        before = build(replace(own, steps=math.ceil(own.steps * share), seed=recipe.seed))
+        before = build(recipe.stage_before(DETECTION[name][1], own))
     init.seed(recipe.seed)
     model = models.create(name, num_classes=10)
     training = proposed_scenes("train", PROPOSED_SCENES, recipe.seed)

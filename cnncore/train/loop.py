@@ -7,12 +7,13 @@ continues exactly as the uninterrupted one would have.
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -41,6 +42,11 @@ class Recipe:
     clip_norm: float = 10.0
     seed: int = 0
     checkpoint_seconds: float = 30.0
+
+    def stage_before(self, whole: Recipe, first: Recipe) -> Recipe:
+        """``first``, the stage before ``whole``: shortened as this one is, and with its seed."""
+        steps = math.ceil(first.steps * self.steps / whole.steps)
+        return replace(first, steps=steps, seed=self.seed)
 
 
 @dataclass

@@ -5,9 +5,8 @@ Letters: ``N C H W`` images, ``K`` classes.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -116,14 +115,8 @@ def segmentation_task(
     ignored = NO_PIXEL if source.ignore_index is None else source.ignore_index
     if system.after is not None:
         first = SYSTEMS[system.after]
-        share = recipe.steps / system.recipe.steps  # of its steps, where not all are wanted
-        steps = math.ceil(first.recipe.steps * share)
-        before = segmentation_task(
-            system.after,
-            first,
-            replace(first.recipe, steps=steps, seed=recipe.seed),
-            source=source,
-        )
+        earlier = recipe.stage_before(system.recipe, first.recipe)
+        before = segmentation_task(system.after, first, earlier, source=source)
     init.seed(recipe.seed)
     model = system.model(source.num_classes)
 

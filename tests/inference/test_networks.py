@@ -36,12 +36,12 @@ def differences(model: nn.Module, x: np.ndarray) -> tuple[Any, float]:
 
 @pytest.mark.parametrize("name", ["resnet50", "mobilenet_v2", "efficientnet_b0"])
 @pytest.mark.parametrize("precision", ["strict", "fast"])
-def test_classifiers(name: str, precision: str) -> None:
+@pytest.mark.parametrize("size", [(96, 64), (128, 96)])
+def test_classifiers(name: str, precision: str, size: tuple[int, int]) -> None:
     before = cnncore.get_precision()
     cnncore.set_precision(precision)
     try:
-        # Of smaller pictures kernels' working space, not the maps between layers, is the most.
-        x = np.random.default_rng(1).normal(size=(2, 3, 128, 96)).astype(np.float32)
+        x = np.random.default_rng(1).normal(size=(2, 3, *size)).astype(np.float32)
         compiled, error = differences(drawn(name), x)
     finally:
         cnncore.set_precision(before)
@@ -49,7 +49,9 @@ def test_classifiers(name: str, precision: str) -> None:
     assert error < 1e-4
     report = compiled.report()
     assert report.ops > 2 * len(report.steps)
-    if native.AVAILABLE and native.memory_stats()["enabled"]:
+    # On the smaller one the kernels' working space, of each thread, is more than ResNet-50's maps.
+    exempt = (name, size) == ("resnet50", (96, 64))
+    if native.AVAILABLE and native.memory_stats()["enabled"] and not exempt:
         assert report.peak_after < report.peak_before
 
 
