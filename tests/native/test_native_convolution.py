@@ -170,20 +170,57 @@ def test_strides_as_wide_as_a_vector_follow_the_definition() -> None:
                 check_family(case, algorithm, dtype, 0)
 
 
-def test_nothing_outside_a_plane_touches_a_depthwise_result() -> None:
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("size", [(9, 11), (7, 7), (4, 7), (14, 14), (3, 5), (2, 1), (28, 30)])
+def test_nothing_outside_a_plane_touches_a_depthwise_result(
+    size: tuple[int, int], dtype: type
+) -> None:
     """Lanes beyond a row are masked: what lies there (here infinities) may not come in by 0 · ∞."""
     for kernel, stride in ((3, 1), (3, 2), (5, 1), (5, 2)):
-        window = Window2d((kernel, kernel), (stride, stride), ((1, 1), (1, 1)))
-        x = np.full((1, 3, 9, 11), np.inf, np.float32)
+        window = Window2d((kernel, kernel), (stride, stride), ((kernel // 2,) * 2,) * 2)
+        x = np.full((1, 3, *size), np.inf, dtype)
         x[:, 1] = 1
-        gy = np.full((1, 3, *window.output_size((9, 11))), np.inf, np.float32)
+        gy = np.full((1, 3, *window.output_size(size)), np.inf, dtype)
         gy[:, 1] = 1
-        weight = np.ones((3, 1, kernel, kernel), np.float32)
+        weight = np.ones((3, 1, kernel, kernel), dtype)
         assert np.isfinite(native.conv2d(x, weight, None, window, 3)[:, 1]).all()
-        assert np.isfinite(
-            native.conv_transpose2d(gy, weight, None, (9, 11), window, 3)[:, 1]
-        ).all()
+        assert np.isfinite(native.conv_transpose2d(gy, weight, None, size, window, 3)[:, 1]).all()
         assert np.isfinite(native.conv2d_weight(x, gy, window, 3)[1]).all()
+
+
+def narrow_case(seed: int) -> Case:
+    """Planes with rows of at most a vector or two, more planes than a task; heights about the
+    tallest that have loops of their own (64)."""
+    rng = np.random.default_rng(seed)
+    kernel, stride = [(3, 1), (3, 2), (5, 1), (5, 2)][seed % 4]
+    pads = [(int(a), int(b)) for a, b in rng.integers(0, kernel + 1, (2, 2))]
+    if rng.integers(2):
+        pads = [(kernel // 2, kernel // 2)] * 2
+    window = Window2d((kernel, kernel), (stride, stride), (pads[0], pads[1]))
+    size = int(rng.choice([1, 2, 7, 13, 14, 63, 64, 65])), int(rng.integers(1, 34))
+    size = max(size[0], kernel - sum(pads[0])), max(size[1], kernel - sum(pads[1]))
+    return Case(int(rng.integers(1, 4)), int(rng.choice([1, 3, 40])), 1, 1, size, window)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("seed", range(64))
+def test_depthwise_of_narrow_planes_follows_the_definition(seed: int, dtype: type) -> None:
+    check_family(narrow_case(seed), "depthwise", dtype, seed)
+
+
+@pytest.mark.parametrize("size", [(7, 7), (14, 14), (70, 70), (200, 30)])
+def test_depthwise_epilogue_meets_every_plane(size: tuple[int, int]) -> None:
+    """Planes done in one go and planes in bands, each with its bias, residual and activation."""
+    for channels in (1, 130):
+        case = Case(2, channels, 1, 1, size, Window2d((3, 3), (1, 1), ((1, 1), (1, 1))))
+        x, weight, _ = arrays(case, np.float32, 0)
+        bias = np.random.default_rng(1).standard_normal(channels).astype(np.float32)
+        residual = np.random.default_rng(2).standard_normal(x.shape).astype(np.float32)
+        expected = forward_by_definition(case, x, weight) + bias[:, None, None] + residual
+        got = native.conv2d(
+            x, weight, bias, case.window, channels, "depthwise", Epilogue(residual, "relu")
+        )
+        assert_close(got, np.maximum(expected, 0), np.float32)
 
 
 def check_family(case: Case, algorithm: str, dtype: type, seed: int) -> None:

@@ -8,10 +8,13 @@
 // is the same backwards: even and odd columns of the result are summed apart and interleaved.
 //
 // Borders: rows outside the plane are left out, lanes outside it are masked in loads and stores;
-// nothing is copied. Any other window: depthwise_any.h, which is also the plain version.
+// nothing is copied. Rows of one vector: depthwise_narrow.h. Any other window: depthwise_any.h,
+// which is also the plain version.
 #include "cpu/conv/depthwise.h"
 
 #include "cpu/isa/depthwise_any.h"
+#include "cpu/isa/depthwise_narrow.h"
+#include "cpu/isa/depthwise_weights.h"
 #include "cpu/isa/lanes.h"
 
 namespace cnncore {
@@ -19,15 +22,6 @@ namespace CNNCORE_ISA_NAMESPACE {
 namespace {
 
 constexpr index_t kStrip = 32;  // rows of a strip
-
-#if defined(__AVX512F__) || defined(__aarch64__)
-constexpr int kRegisters = 32;
-#else
-constexpr int kRegisters = 16;
-#endif
-
-template <class T>
-using Vector = typename Simd<T>::vector;
 
 // What K taps with stride S read of a row for results v .. v + width: lane l of tap j is column
 // v * S - before + j + S * l. `kWhole`: all of it lies in the plane.
@@ -83,15 +77,6 @@ CNNCORE_HD bool whole_columns(const Window1d& window, index_t v, index_t plane_w
   return first >= 0 && first + K - 1 + S * width <= plane_width && count >= width;
 }
 
-template <class T, int K>
-struct Weights {
-  CNNCORE_HD explicit Weights(const T* weight) {
-#pragma GCC unroll 25
-    for (int k = 0; k < K * K; ++k) at[k] = broadcast(weight[k]);
-  }
-  Vector<T> at[K * K];
-};
-
 // Calls strip(whole, v, u, end) for strips of one vector of columns and up to kStrip rows of
 // first..last, so that what is known about the columns is worked out once for many rows while the
 // rows stay in the first-level cache. `whole`: a type that says whether no lane is masked.
@@ -114,10 +99,10 @@ template <int R, bool kWhole, class T, int K, int S>
 CNNCORE_HD void forward_block(const DepthwisePlane<T>& p, const Weights<T, K>& weights,
                               const Columns<kWhole, T, K, S>& columns, const Lanes<T>& lanes,
                               const T* x, index_t u, T* to) {
-  Vector<T> sum[R];
+  Sums<R, T, K> sums;
 #pragma GCC unroll 4
   for (int r = 0; r < R; ++r)
-    sum[r] = p.accumulate ? load_lanes(to + r * p.ow, lanes) : broadcast(p.bias);
+    sums.start(r, p.accumulate ? load_lanes(to + r * p.ow, lanes) : broadcast(p.start()));
   const index_t top = p.window.h.start(u);
 #pragma GCC unroll 16
   for (int t = 0; t < (R - 1) * S + K; ++t) {
@@ -127,17 +112,15 @@ CNNCORE_HD void forward_block(const DepthwisePlane<T>& p, const Weights<T, K>& w
 #pragma GCC unroll 4
     for (int r = 0; r < R; ++r) {
       const int i = t - r * S;
-      if (i < 0 || i >= K) continue;
-#pragma GCC unroll 5
-      for (int j = 0; j < K; ++j) sum[r] += weights.at[i * K + j] * taps[j];
+      if (i >= 0 && i < K) sums.add(r, i, weights, taps);
     }
   }
 #pragma GCC unroll 4
   for (int r = 0; r < R; ++r) {
     if (kWhole)
-      store(to + r * p.ow, sum[r]);
+      store(to + r * p.ow, sums.total(r));
     else
-      store_lanes(to + r * p.ow, sum[r], lanes);
+      store_lanes(to + r * p.ow, sums.total(r), lanes);
   }
 }
 
@@ -193,7 +176,8 @@ CNNCORE_HD void transpose_block(const DepthwisePlane<T>& p, const Weights<T, K>&
   constexpr int shifts = TransposedColumns<T, K>::shifts;
   Vector<T> sum[2 * R][2];
 #pragma GCC unroll 4
-  for (int r = 0; r < 2 * R; ++r) sum[r][0] = sum[r][1] = broadcast(p.accumulate ? T(0) : p.bias);
+  for (int r = 0; r < 2 * R; ++r)
+    sum[r][0] = sum[r][1] = broadcast(p.accumulate ? T(0) : p.start());
 #pragma GCC unroll 8
   for (int t = 1 - shifts; t < R; ++t) {
     const index_t u = u0 + t;
@@ -275,7 +259,7 @@ CNNCORE_HD void weight_block(const DepthwisePlane<T>& p, const Columns<kWhole, T
 template <class T, int K, int S, int I, int G>
 CNNCORE_HD void weight_part(const DepthwisePlane<T>& p, const DepthwiseSum<T>& all, const T* x,
                             const T* gy, T* gweight) {
-  constexpr int R = K == 3 && kRegisters == 32 ? 4 : 2;
+  constexpr int R = K == 3 && kVectorRegisters == 32 ? 4 : 2;
   Vector<T> sum[G * K];
 #pragma GCC unroll 25
   for (int k = 0; k < G * K; ++k) sum[k] = Vector<T>{};
@@ -303,7 +287,7 @@ CNNCORE_HD void weight_part(const DepthwisePlane<T>& p, const DepthwiseSum<T>& a
 template <class T, int K, int S>
 void weight(const DepthwisePlane<T>& p, const DepthwiseSum<T>& all, const T* x, const T* gy,
             T* gweight) {
-  if constexpr (K == 3 || kRegisters == 32) {
+  if constexpr (K == 3 || kVectorRegisters == 32) {
     weight_part<T, K, S, 0, K>(p, all, x, gy, gweight);
   } else {
     weight_part<T, K, S, 0, 2>(p, all, x, gy, gweight);
@@ -312,10 +296,40 @@ void weight(const DepthwisePlane<T>& p, const DepthwiseSum<T>& all, const T* x, 
   }
 }
 
+// --- all of them ---------------------------------------------------------------------------------
+
+// One plane after the other; x and y are the larger and the smaller side.
+template <class T, void (*kForward)(const DepthwisePlane<T>&, const T*, T*)>
+void forward_each(DepthwisePlane<T> p, index_t planes, const T* x, T* y) {
+  for (; planes > 0; --planes, x += p.height * p.width, y += p.oh * p.ow, p.next())
+    kForward(p, x, y);
+}
+template <class T, void (*kTranspose)(const DepthwisePlane<T>&, const T*, T*)>
+void transpose_each(DepthwisePlane<T> p, index_t planes, const T* y, T* x) {
+  for (; planes > 0; --planes, x += p.height * p.width, y += p.oh * p.ow, p.next())
+    kTranspose(p, y, x);
+}
+template <class T,
+          void (*kWeight)(const DepthwisePlane<T>&, const DepthwiseSum<T>&, const T*, const T*, T*)>
+void weight_each(const DepthwisePlane<T>& p, const DepthwiseSum<T>& sum, index_t planes, const T* x,
+                 const T* gy, T* gweight) {
+  const index_t taps = p.window.h.kernel * p.window.w.kernel;
+  for (; planes > 0; --planes, x += p.height * p.width, gy += p.oh * p.ow, gweight += taps)
+    kWeight(p, sum, x, gy, gweight);
+}
+
 template <class T, int K, int S>
-CNNCORE_HD DepthwiseKernels<T> kernels() {
+DepthwiseKernels<T> kernels([[maybe_unused]] const DepthwisePlane<T>& p) {
   // A transpose with stride 1 is a forward with the taps reversed (depthwise.cpp does that).
-  return {&forward<T, K, S>, S == 2 ? &transpose2<T, K> : &transpose_any<T>, &weight<T, K, S>};
+  DepthwiseKernels<T> chosen{
+      &forward_each<T, &forward<T, K, S>>,
+      S == 2 ? &transpose_each<T, &transpose2<T, K>> : &transpose_each<T, &transpose_any<T>>,
+      &weight_each<T, &weight<T, K, S>>};
+#if defined(__AVX512F__)
+  if (NarrowRows<T, K, S, 1>::serves(p)) chosen.forward = &forward_narrow<T, K, S, 1>;
+  if (NarrowRows<T, K, S, 2>::serves(p)) chosen.forward = &forward_narrow<T, K, S, 2>;
+#endif
+  return chosen;
 }
 
 bool square(const Window2d& window, index_t kernel, index_t stride) {
@@ -326,16 +340,17 @@ bool square(const Window2d& window, index_t kernel, index_t stride) {
 }  // namespace
 
 template <class T>
-DepthwiseKernels<T> depthwise_kernels(const Window2d& window) {
-  if (square(window, 3, 1)) return kernels<T, 3, 1>();
-  if (square(window, 3, 2)) return kernels<T, 3, 2>();
-  if (square(window, 5, 1)) return kernels<T, 5, 1>();
-  if (square(window, 5, 2)) return kernels<T, 5, 2>();
-  return {&forward_any<T>, &transpose_any<T>, &weight_any<T>};
+DepthwiseKernels<T> depthwise_kernels(const DepthwisePlane<T>& p) {
+  if (square(p.window, 3, 1)) return kernels<T, 3, 1>(p);
+  if (square(p.window, 3, 2)) return kernels<T, 3, 2>(p);
+  if (square(p.window, 5, 1)) return kernels<T, 5, 1>(p);
+  if (square(p.window, 5, 2)) return kernels<T, 5, 2>(p);
+  return {&forward_each<T, &forward_any<T>>, &transpose_each<T, &transpose_any<T>>,
+          &weight_each<T, &weight_any<T>>};
 }
 
-template DepthwiseKernels<float> depthwise_kernels(const Window2d&);
-template DepthwiseKernels<double> depthwise_kernels(const Window2d&);
+template DepthwiseKernels<float> depthwise_kernels(const DepthwisePlane<float>&);
+template DepthwiseKernels<double> depthwise_kernels(const DepthwisePlane<double>&);
 
 }  // namespace CNNCORE_ISA_NAMESPACE
 }  // namespace cnncore

@@ -30,7 +30,7 @@ void forward_any(const DepthwisePlane<T>& p, const T* x, T* y) {
     for (index_t v = 0; v < p.ow; v += Simd<T>::width) {
       const Lanes<T> lanes(0, p.ow - v);
       T* const to = y + u * p.ow + v;
-      auto sum = p.accumulate ? load_lanes(to, lanes) : broadcast(p.bias);
+      auto sum = p.accumulate ? load_lanes(to, lanes) : broadcast(p.start());
       for (index_t i = first; i < last; ++i)
         for (index_t j = 0; j < w.kernel; ++j)
           sum += p.weight[i * w.kernel + j] * load_apart(x + h.input(u, i) * p.width, p.width,
@@ -50,8 +50,8 @@ void transpose_any(const DepthwisePlane<T>& p, const T* y, T* x) {
       for (index_t v = 0; v < count; v += Simd<T>::width) {
         const index_t lanes = min_of(count - v, Simd<T>::width);
         T* const to = x + r * p.width + phase + v * w.stride;
-        auto sum =
-            p.accumulate ? load_apart(to, lanes * w.stride, 0, w.stride, lanes) : broadcast(p.bias);
+        auto sum = p.accumulate ? load_apart(to, lanes * w.stride, 0, w.stride, lanes)
+                                : broadcast(p.start());
         for (index_t i = 0; i < h.kernel; ++i) {
           const index_t up = r + h.before - i * h.dilation;
           if (up < 0 || up % h.stride != 0 || up / h.stride >= p.oh) continue;

@@ -6,6 +6,7 @@
   #include <immintrin.h>
 #endif
 
+#include <type_traits>
 #include <utility>
 
 #include "cpu/isa/simd.h"
@@ -102,6 +103,44 @@ template <class T>
 CNNCORE_HD void store_lanes(T* p, typename Simd<T>::vector v, const Lanes<T>& lanes) {
   for (index_t lane = lanes.first; lane < lanes.last; ++lane) p[lane] = v[lane];
 }
+
+#endif
+
+#if defined(__AVX512F__)
+
+// Any permutation of two vectors a, b: lane l of the result is lane from[l] of (ab), or zero where
+// from[l] is negative.
+template <class T>
+struct Picks {
+  static constexpr index_t width = Simd<T>::width;
+
+  CNNCORE_HD Picks() {}
+  CNNCORE_HD explicit Picks(const index_t (&from)[width]) : bits(0) {
+    for (index_t lane = 0; lane < width; ++lane) {
+      numbers[lane] = from[lane] < 0 ? 0 : static_cast<Number>(from[lane]);
+      if (from[lane] >= 0) bits |= 1U << lane;
+    }
+  }
+
+  CNNCORE_HD typename Simd<T>::vector of(typename Simd<T>::vector a,
+                                         typename Simd<T>::vector b) const {
+    if constexpr (sizeof(T) == 4)
+      return _mm512_maskz_permutex2var_ps(static_cast<__mmask16>(bits), a, (__m512i)numbers, b);
+    else
+      return _mm512_maskz_permutex2var_pd(static_cast<__mmask8>(bits), a, (__m512i)numbers, b);
+  }
+  CNNCORE_HD typename Simd<T>::vector of(typename Simd<T>::vector a) const {
+    if constexpr (sizeof(T) == 4)
+      return _mm512_maskz_permutexvar_ps(static_cast<__mmask16>(bits), (__m512i)numbers, a);
+    else
+      return _mm512_maskz_permutexvar_pd(static_cast<__mmask8>(bits), (__m512i)numbers, a);
+  }
+
+  using Number = std::conditional_t<sizeof(T) == 4, int, long long>;
+  typedef Number Numbers __attribute__((vector_size(kVectorBytes)));
+  Numbers numbers;
+  unsigned bits;
+};
 
 #endif
 
