@@ -37,7 +37,8 @@ CONV_ALGORITHMS = (
     "winograd",
     "winograd_2x2",
     "winograd_4x4",
-    "winograd_phases",
+    "winograd_phases_3x3",
+    "winograd_phases_4x4",
     "direct",
     "depthwise",
 )

@@ -24,6 +24,7 @@ from cnncore.kernels.array.winograd import matrices
 from cnncore.kernels.epilogue import Epilogue
 
 FORMS = {"winograd_2x2": 2, "winograd_4x4": 4}
+PHASE_FORMS = {"winograd_phases_3x3": 3, "winograd_phases_4x4": 4}
 
 # name: (N, C, O, groups, size, padding)
 CASES = {
@@ -100,39 +101,44 @@ def test_any_layer(name, case, dtype, seed, algorithm):
         check(case, dtype, np.random.default_rng(seed), algorithm)
 
 
-# Transposed convolution by 4x4 kernels with stride 2: (N, O, C, groups, (OH, OW), padding, more
-# rows and columns than the smallest result)
+# Stride 2: (N, O, C, groups, (OH, OW), padding, more rows and columns than the smallest x)
 PHASES = {
     "one pixel": (1, 1, 1, 1, (1, 1), 0, (0, 0)),
     "no images": (0, 2, 3, 1, (3, 3), 1, (0, 0)),
-    "twice the size": (2, 3, 2, 1, (4, 5), 1, (0, 0)),
+    "twice the size": (2, 3, 2, 1, (4, 5), 1, (1, 1)),
     "even padding": (1, 2, 3, 1, (5, 4), 2, (0, 0)),
     "padding differs on all sides": (1, 2, 3, 1, (5, 6), ((0, 3), (1, 2)), (0, 1)),
     "padding wider than the kernel": (1, 2, 1, 1, (7, 8), ((5, 1), (2, 6)), (1, 0)),
     "groups": (1, 4, 6, 2, (3, 4), 1, (1, 1)),
     "one row": (1, 3, 2, 1, (1, 9), 1, (0, 0)),
+    "a tile and a bit": (1, 2, 2, 1, (5, 9), 1, (0, 1)),
     "more than a vector": (1, 18, 37, 1, (4, 3), 1, (0, 0)),
 }
 
 
-def check_phases(case, dtype, rng, algorithm="winograd_phases"):
+def check_phases(case, dtype, rng, kernel, algorithm):
     n, o, c, groups, out, padding, more = case
-    win = window(4, 2, padding)
+    win = window(kernel, 2, padding)
     size = win.transposed_size(out, more)
-    gy, weight, bias = (
+    x, gy, weight, gbias, bias = (
         rng.uniform(-1, 1, shape).astype(dtype)
-        for shape in ((n, o, *out), (o, c // groups, 4, 4), c)
+        for shape in ((n, c, *size), (n, o, *out), (o, c // groups, kernel, kernel), c, o)
     )
-    x = kernels.conv_transpose2d(gy, weight, bias, size, win, groups, algorithm)
-    assert_near(
-        x, oracles.conv_transpose2d(gy, weight, bias, size, win, groups), 4 * o // groups + 1
-    )
+    args = (win, groups)
+    y = kernels.conv2d(x, weight, bias, *args, algorithm)
+    assert_near(y, oracles.conv2d(x, weight, bias, *args), weight[0].size)
+    gx = kernels.conv_transpose2d(gy, weight, gbias, size, *args, algorithm)
+    expected = oracles.conv_transpose2d(gy, weight, gbias, size, *args)
+    assert_near(gx, expected, 4 * o // groups + 1)
+    gweight = kernels.conv2d_weight(x, gy, *args, algorithm)
+    assert_near(gweight, oracles.conv2d_weight(x, gy, *args), max(1, gy[:, 0].size))
 
 
-@pytest.mark.parametrize("algorithm", ["winograd", "winograd_phases"])
+@pytest.mark.parametrize("algorithm", ["winograd", *PHASE_FORMS])
+@pytest.mark.parametrize("kernel", [3, 4])
 @pytest.mark.parametrize("case", PHASES)
-def test_four_phases_are_the_transpose(backend, dtype, rng, case, algorithm):
-    check_phases(PHASES[case], dtype, rng, algorithm)
+def test_four_phases_are_the_definition(backend, dtype, rng, case, kernel, algorithm):
+    check_phases(PHASES[case], dtype, rng, kernel, algorithm)
 
 
 @each_backend
@@ -141,17 +147,21 @@ def test_four_phases_are_the_transpose(backend, dtype, rng, case, algorithm):
     st.integers(1, 4),
     st.integers(1, 4),
     st.integers(1, 2),
-    st.tuples(st.integers(3, 9), st.integers(3, 9)),
+    st.tuples(st.integers(3, 10), st.integers(3, 10)),
     st.tuples(*2 * [st.tuples(st.integers(0, 3), st.integers(0, 3))]),
     st.tuples(st.integers(0, 1), st.integers(0, 1)),
+    st.sampled_from([3, 4]),
+    st.sampled_from(sorted(PHASE_FORMS)),
     dtypes,
     seeds,
 )
 @settings(max_examples=25)
-def test_four_phases_of_any_layer(name, n, o, c, groups, out, padding, more, dtype, seed):
+def test_four_phases_of_any_layer(
+    name, n, o, c, groups, out, padding, more, kernel, algorithm, dtype, seed
+):
     with using(name):
         case = (n, o * groups, c * groups, groups, out, padding, more)
-        check_phases(case, dtype, np.random.default_rng(seed))
+        check_phases(case, dtype, np.random.default_rng(seed), kernel, algorithm)
 
 
 @pytest.mark.parametrize("m", FORMS.values())
@@ -186,28 +196,43 @@ def large(name, dtype, algorithm):
     )
 
 
-def large_phases(name, dtype, algorithm):
-    """Results of the four phases, with an epilogue."""
+def large_phases(name, dtype, kernel, algorithm):
+    """The same with stride 2; the result of the transpose is the larger plane."""
     (n, c, h, w), o = LARGE[name]
     rng = np.random.default_rng(3)
-    y, weight, residual = (
+    win = window(kernel, 2, 1)
+    size = (2 * h, 2 * w)
+    x, weight, gy = (
         rng.normal(size=shape).astype(dtype)
-        for shape in ((n, c, h, w), (c, o, 4, 4), (n, o, 2 * h, 2 * w))
+        for shape in ((n, o, *size), (c, o, kernel, kernel), (n, c, h, w))
     )
-    epilogue = Epilogue(residual, "leaky_relu", (0.25,))
-    window_ = window(4, 2, 1)
-    return kernels.conv_transpose2d(
-        y, weight, weight[0, :, 0, 0].copy(), (2 * h, 2 * w), window_, 1, algorithm, epilogue
+    return (
+        kernels.conv2d(
+            x, weight, weight[:, 0, 0, 0].copy(), win, 1, algorithm, Epilogue(gy, "relu", ())
+        ),
+        kernels.conv_transpose2d(
+            gy,
+            weight,
+            weight[0, :, 0, 0].copy(),
+            size,
+            win,
+            1,
+            algorithm,
+            Epilogue(x, "leaky_relu", (0.25,)),
+        ),
+        kernels.conv2d_weight(x, gy, win, 1, algorithm),
     )
 
 
+@pytest.mark.parametrize("algorithm", PHASE_FORMS)
+@pytest.mark.parametrize("kernel", [3, 4])
 @pytest.mark.parametrize("name", LARGE)
-def test_large_phases_agree_with_the_column_matrix(dtype, name):
+def test_large_phases_agree_with_the_column_matrix(dtype, name, kernel, algorithm):
     with dispatch.use_backend("array"):
-        right = large_phases(name, dtype, "im2col")
-    actual = large_phases(name, dtype, "winograd_phases")
-    error = np.abs(actual - right).max() / np.abs(right).max()
-    assert error < (1e-5 if dtype == np.float32 else 2e-14)
+        expected = large_phases(name, dtype, kernel, "im2col")
+    for actual, right in zip(large_phases(name, dtype, kernel, algorithm), expected, strict=True):
+        error = np.abs(actual - right).max() / np.abs(right).max()
+        assert error < (1e-5 if dtype == np.float32 else 2e-14)
 
 
 @pytest.mark.parametrize("algorithm", FORMS)
@@ -221,7 +246,7 @@ def test_large_layers_agree_with_the_column_matrix(dtype, name, algorithm):
 
 
 @pytest.mark.skipif("native" not in AVAILABLE, reason="compiled kernels only")
-@pytest.mark.parametrize("algorithm", FORMS)
+@pytest.mark.parametrize("algorithm", [*FORMS, *PHASE_FORMS])
 @pytest.mark.parametrize("name", LARGE)
 def test_the_number_of_threads_changes_no_bit(dtype, name, algorithm):
     before = native.get_num_threads()
@@ -229,7 +254,10 @@ def test_the_number_of_threads_changes_no_bit(dtype, name, algorithm):
         runs = []
         for threads in (1, 2, 5):
             native.set_num_threads(threads)
-            results = [*large(name, dtype, algorithm), large_phases(name, dtype, "winograd")]
+            if algorithm in FORMS:
+                results = large(name, dtype, algorithm)
+            else:
+                results = large_phases(name, dtype, 3, algorithm)
             runs.append([y.tobytes() for y in results])
         assert runs[0] == runs[1] == runs[2]
     finally:
@@ -240,17 +268,18 @@ def test_the_number_of_threads_changes_no_bit(dtype, name, algorithm):
 def test_every_instruction_set_is_the_definition(isa):
     here = Path(__file__).parent
     code = (
-        "import numpy as np, test_kernels_winograd as t\n"
+        "import itertools, numpy as np, test_kernels_winograd as t\n"
         "for d in (np.float32, np.float64):\n"
         "    for form in t.FORMS:\n"
         "        for case in t.CASES.values():\n"
         "            t.check(case, d, np.random.default_rng(0), form)\n"
         "        for name in t.LARGE:\n"
         "            t.test_large_layers_agree_with_the_column_matrix(d, name, form)\n"
-        "    for case in t.PHASES.values():\n"
-        "        t.check_phases(case, d, np.random.default_rng(0))\n"
-        "    for name in t.LARGE:\n"
-        "        t.test_large_phases_agree_with_the_column_matrix(d, name)\n"
+        "    for kernel, form in itertools.product((3, 4), t.PHASE_FORMS):\n"
+        "        for case in t.PHASES.values():\n"
+        "            t.check_phases(case, d, np.random.default_rng(0), kernel, form)\n"
+        "        for name in t.LARGE:\n"
+        "            t.test_large_phases_agree_with_the_column_matrix(d, name, kernel, form)\n"
     )
     path = os.pathsep.join([str(here), str(here.parent), str(Path(cnncore.__file__).parents[1])])
     env = {**os.environ, "CNNCORE_ISA": isa, "PYTHONPATH": path}
@@ -282,7 +311,8 @@ def test_a_precision_that_does_not_exist_is_refused():
 
 UNSERVED = {
     "kernel": ("winograd", window((3, 2)), 1),
-    "kernel of the phases": ("winograd_phases", window(3, 2), 1),
+    "kernel of the phases": ("winograd_phases_3x3", window(5, 2), 1),
+    "stride of the phases": ("winograd_phases_4x4", window(3, 1), 1),
     "stride": ("winograd_4x4", window(3, 2), 1),
     "dilation": ("winograd_2x2", window(3, 1, 0, 2), 1),
     "channels of a group": ("depthwise", window(3), 2),

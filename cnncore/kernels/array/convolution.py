@@ -5,7 +5,8 @@ product with the flattened filters, its transpose is the product with the transp
 ``col2im``, and the weight gradient is the product of gradient and columns.  The ``implicit_gemm``
 variants do the same without the column matrix: one product per kernel position.  They also stand
 in for ``direct`` and ``depthwise``, which differ from them in memory accesses only, and for
-``winograd_phases``; the other Winograd forms are in ``winograd.py``.  ``auto`` is ``im2col`` here.
+``winograd_phases``; the Winograd forms of stride 1 are in ``winograd.py``.  ``auto`` is ``im2col``
+here.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from cnncore.kernels.epilogue import Epilogue, finished
 from cnncore.kernels.switches import get_precision
 
 Slices = tuple[slice, slice]
-POSITIONS = ("implicit_gemm", "direct", "depthwise", "winograd_phases")
+POSITIONS = ("implicit_gemm", "direct", "depthwise", "winograd_phases_3x3", "winograd_phases_4x4")
 
 
 @quiet
@@ -103,7 +104,7 @@ def conv2d(
     weight = native(weight)
     (images, channels), outputs = x.shape[:2], weight.shape[0]
     out = window.output_size(x.shape[2:])
-    m = _winograd_form(algorithm)
+    m = _winograd_form(algorithm, window)
     if m:
         before = (window.padding[0][0], window.padding[1][0])
         y = winograd.correlate(_split(native(x), groups), _grouped(weight, groups), out, before, m)
@@ -139,7 +140,7 @@ def conv_transpose2d(
     images, outputs, *out = y.shape
     channels = weight.shape[1] * groups
     y = native(y).reshape(images, groups, outputs // groups, out[0] * out[1])
-    m = _winograd_form(algorithm) if window.kernel == (winograd.TAPS, winograd.TAPS) else 0
+    m = _winograd_form(algorithm, window)
     if m:
         filters = winograd.turned(_grouped(weight, groups))
         before = winograd.transposed_before(window)
@@ -167,7 +168,7 @@ def conv2d_weight(
     xp = array_module(x)
     images, channels = x.shape[:2]
     outputs, out = gy.shape[1], (gy.shape[2], gy.shape[3])
-    m = _winograd_form(algorithm)
+    m = _winograd_form(algorithm, window)
     if m:
         before = (window.padding[0][0], window.padding[1][0])
         planes = _split(native(x), groups), _split(native(gy), groups)
@@ -199,8 +200,10 @@ def _empty_plane(
     return xp.zeros((images, channels, *size), dtype)
 
 
-def _winograd_form(algorithm: str) -> int:
-    """Rows of a tile's results; 0 for other algorithms."""
+def _winograd_form(algorithm: str, window: Window2d) -> int:
+    """Rows of a tile's results; 0 for other algorithms and for the phases of stride 2."""
+    if window.stride != (1, 1):
+        return 0
     forms = {"winograd_2x2": 2, "winograd_4x4": 4}
     forms["winograd"] = 4 if get_precision() == "fast" else 2
     return forms.get(algorithm, 0)

@@ -22,13 +22,13 @@ def unserved(
         settings = (window.kernel, window.stride, window.dilation)
         got = "not " + ", ".join(str(tuple(setting)) for setting in settings)
         whole = settings == ((3, 3), (1, 1), (1, 1))
-        phases = settings == ((4, 4), (2, 2), (1, 1)) and direction == "input"
+        phases = window.kernel in ((3, 3), (4, 4)) and settings[1:] == ((2, 2), (1, 1))
         if not whole and algorithm in ("winograd_2x2", "winograd_4x4"):
             return f"it is for 3x3 kernels with stride 1 and dilation 1, {got}"
-        if not phases and algorithm == "winograd_phases":
-            return f"it is for transposed convolution by 4x4 kernels with stride 2, {got}"
+        if not phases and algorithm.startswith("winograd_phases"):
+            return f"it is for 3x3 and 4x4 kernels with stride 2, {got}"
         if not whole and not phases:
-            return f"it is for 3x3 kernels with stride 1, or transposed by 4x4 with 2, {got}"
+            return f"it is for 3x3 kernels with stride 1, or 3x3 and 4x4 with stride 2, {got}"
     if algorithm == "depthwise" and channels * outputs > 2:
         return (
             "it is for groups of one channel and one or two outputs (or the reverse), "

@@ -27,7 +27,8 @@ _METHODS = {
     "winograd": "implicit_gemm",
     "winograd_2x2": "implicit_gemm",
     "winograd_4x4": "implicit_gemm",
-    "winograd_phases": "implicit_gemm",
+    "winograd_phases_3x3": "implicit_gemm",
+    "winograd_phases_4x4": "implicit_gemm",
     "direct": "direct",
     "depthwise": "direct",
 }

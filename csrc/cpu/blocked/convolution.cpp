@@ -55,9 +55,8 @@ BlockedConvolution<T>::BlockedConvolution(const ConvShape& shape, bool transpose
     const auto direction = transposed ? ConvDirection::input : ConvDirection::output;
     const char* const name = select_algorithm<T>("auto", s_, direction).name;
     if (std::strncmp(name, "winograd", 8) == 0) {
-      const index_t m = std::strcmp(name, "winograd_4x4") == 0 ? 4 : 2;
-      winograd_ =
-          std::make_unique<Winograd<T>>(s_, direction, m, weight, bias, Winograd<T>::Weights::keep);
+      winograd_ = std::make_unique<Winograd<T>>(s_, direction, winograd_tile(name), weight, bias,
+                                                Winograd<T>::Weights::keep);
       return;
     }
   }

@@ -68,7 +68,9 @@ const ConvAlgorithm<T>& winograd_2x2_algorithm();
 template <class T>
 const ConvAlgorithm<T>& winograd_4x4_algorithm();
 template <class T>
-const ConvAlgorithm<T>& winograd_phases_algorithm();
+const ConvAlgorithm<T>& winograd_phases_3x3_algorithm();
+template <class T>
+const ConvAlgorithm<T>& winograd_phases_4x4_algorithm();
 
 // All of them, the plainest first.
 template <class T>

@@ -31,19 +31,40 @@ struct WinogradSteps {
 };
 constexpr WinogradSteps kFour{650, 500, 300, 650, 400};
 constexpr WinogradSteps kTwo{260, 180, 180, 250, 250};
-constexpr WinogradSteps kThree{260, 1000, 500, 0, 0};  // the four phases
+
+// With stride 2: of the pixels, or the results, of all phases; and of one square.
+struct PhaseSteps {
+  double pixels, results, filter;
+  double input, output;
+  double gradient, weight_gradient;
+};
+constexpr PhaseSteps kPhases3{1000, 1000, 500, 260, 300, 300, 500};
+constexpr PhaseSteps kPhases4{1700, 1700, 800, 450, 450, 450, 800};
+
+WinogradSteps steps_of(const WinogradProblem& p, index_t stride) {
+  if (stride == 1) return p.m == 4 ? kFour : kTwo;
+  const PhaseSteps& one = p.m == 4 ? kPhases4 : kPhases3;
+  return {p.sources() > 1 ? one.pixels : one.input, p.targets() > 1 ? one.results : one.output,
+          one.filter, one.gradient, one.weight_gradient};
+}
+
+// Products of a tile, a channel and an output.
+double winograd_points(const ConvShape& s, index_t m) {
+  if (s.window.h.stride == 1) return of((m + 2) * (m + 2));
+  return of(s.window.h.kernel == 3 ? (2 * m + 1) * (2 * m + 1) : 4 * (m + 1) * (m + 1));
+}
 
 double winograd_steps(const ConvShape& s, ConvDirection direction, index_t width, index_t m) {
-  const WinogradSteps& one = m == kPhases ? kThree : m == 4 ? kFour : kTwo;
+  const WinogradProblem p = winograd_problem(s, direction, m);
+  const WinogradSteps one = steps_of(p, s.window.h.stride);
   const bool back = direction == ConvDirection::weight;
-  const WinogradProblem p = winograd_problem(s, back ? ConvDirection::output : direction, m);
-  const double tiles = of(p.grid().count()), points = of(m == kPhases ? 64 : (m + 2) * (m + 2));
+  const double tiles = of(p.grid().count());
   const double channels = of(p.channels), outputs = of(ceil_div(p.outputs, width));
   const double in = tiles * of(ceil_div(p.channels, width)), out = tiles * outputs;
   const double filters = channels * outputs;
   const double group = back ? one.input * in + one.gradient * out + one.weight_gradient * filters
                             : one.input * in + one.output * out + one.filter * filters;
-  return of(p.groups) * (points * tiles * filters + group);
+  return of(p.groups) * (winograd_points(s, m) * tiles * filters + group);
 }
 
 }  // namespace
@@ -138,8 +159,12 @@ double winograd_2x2_steps(const ConvShape& s, ConvDirection direction, index_t w
   return winograd_steps(s, direction, width, 2);
 }
 
-double winograd_phases_steps(const ConvShape& s, ConvDirection direction, index_t width) {
-  return winograd_steps(s, direction, width, kPhases);
+double winograd_phases_3x3_steps(const ConvShape& s, ConvDirection direction, index_t width) {
+  return winograd_steps(s, direction, width, 3);
+}
+
+double winograd_phases_4x4_steps(const ConvShape& s, ConvDirection direction, index_t width) {
+  return winograd_steps(s, direction, width, 4);
 }
 
 double winograd_4x4_steps(const ConvShape& s, ConvDirection direction, index_t width) {

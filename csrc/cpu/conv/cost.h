@@ -21,6 +21,7 @@ double direct_steps(const ConvShape& shape, ConvDirection direction, index_t wid
 double depthwise_steps(const ConvShape& shape, ConvDirection direction, index_t width);
 double winograd_2x2_steps(const ConvShape& shape, ConvDirection direction, index_t width);
 double winograd_4x4_steps(const ConvShape& shape, ConvDirection direction, index_t width);
-double winograd_phases_steps(const ConvShape& shape, ConvDirection direction, index_t width);
+double winograd_phases_3x3_steps(const ConvShape& shape, ConvDirection direction, index_t width);
+double winograd_phases_4x4_steps(const ConvShape& shape, ConvDirection direction, index_t width);
 
 }  // namespace cnncore

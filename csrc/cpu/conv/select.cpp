@@ -27,10 +27,14 @@ void set_precision(Precision wanted) {
 
 template <class T>
 const std::vector<ConvAlgorithm<T>>& conv_algorithms() {
-  static const std::vector<ConvAlgorithm<T>> all{
-      im2col_algorithm<T>(),         implicit_gemm_algorithm<T>(), direct_algorithm<T>(),
-      depthwise_algorithm<T>(),      winograd_2x2_algorithm<T>(),  winograd_4x4_algorithm<T>(),
-      winograd_phases_algorithm<T>()};
+  static const std::vector<ConvAlgorithm<T>> all{im2col_algorithm<T>(),
+                                                 implicit_gemm_algorithm<T>(),
+                                                 direct_algorithm<T>(),
+                                                 depthwise_algorithm<T>(),
+                                                 winograd_2x2_algorithm<T>(),
+                                                 winograd_4x4_algorithm<T>(),
+                                                 winograd_phases_3x3_algorithm<T>(),
+                                                 winograd_phases_4x4_algorithm<T>()};
   return all;
 }
 

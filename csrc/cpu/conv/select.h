@@ -16,7 +16,7 @@ Precision get_precision();
 void set_precision(Precision precision);
 
 // The algorithm of that name. "auto" is the cheapest by the rule of cost.h, "winograd" the better
-// of its two forms. Throws ArgumentError where the name is unknown or that algorithm does not serve
+// of its forms. Throws ArgumentError where the name is unknown or that algorithm does not serve
 // the shape.
 template <class T>
 const ConvAlgorithm<T>& select_algorithm(const std::string& name, const ConvShape& shape,

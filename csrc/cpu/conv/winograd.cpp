@@ -24,12 +24,6 @@ bool few_tiles(index_t tiles, index_t products) {
   return tiles <= kFewTiles && tiles * products <= kFewTiles * 36;
 }
 
-template <class T>
-const WinogradForm<T>& form_of(index_t m) {
-  const WinogradKernels<T>& kernels = winograd_kernels<T>();
-  return m == kPhases ? kernels.phases : m == 4 ? kernels.four : kernels.two;
-}
-
 }  // namespace
 
 bool winograd_serves(const ConvShape& s, ConvDirection) {
@@ -38,25 +32,47 @@ bool winograd_serves(const ConvShape& s, ConvDirection) {
          w.dilation == 1;
 }
 
-bool winograd_phases_serve(const ConvShape& s, ConvDirection direction) {
+bool winograd_phases_serve(const ConvShape& s, ConvDirection) {
   const Window1d &h = s.window.h, &w = s.window.w;
-  return direction == ConvDirection::input && h.kernel == 4 && w.kernel == 4 && h.stride == 2 &&
+  return h.kernel == w.kernel && (h.kernel == 3 || h.kernel == 4) && h.stride == 2 &&
          w.stride == 2 && h.dilation == 1 && w.dilation == 1;
 }
 
 WinogradProblem winograd_problem(const ConvShape& s, ConvDirection direction, index_t m) {
   const index_t channels = s.group_channels(), outputs = s.group_outputs();
   const Window1d &h = s.window.h, &w = s.window.w;
-  if (direction == ConvDirection::output)
+  if (direction != ConvDirection::input)
     return {s.images, s.groups, channels, outputs,  s.height, s.width,
-            s.oh(),   s.ow(),   h.before, w.before, m};
-  // Result 2 t + b - before reads the pixels t - 1 and t.
-  if (m == kPhases)
-    return {s.images, s.groups,     outputs,     channels,         s.oh(),
-            s.ow(),   s.height,     s.width,     1 - h.before / 2, 1 - w.before / 2,
-            m,        h.before % 2, w.before % 2};
-  return {s.images, s.groups, outputs,      channels,     s.oh(), s.ow(),
-          s.height, s.width,  2 - h.before, 2 - w.before, m};
+            s.oh(),   s.ow(),   h.before, w.before, m,        h.stride};
+  if (h.stride == 1)
+    return {s.images, s.groups, outputs,      channels,     s.oh(), s.ow(),
+            s.height, s.width,  2 - h.before, 2 - w.before, m};
+  // Where three taps are four of which the first is zero, the results 2 t and 2 t + 1 of either
+  // kernel, counted from the padding's edge, read the pixels t - 1 and t.
+  const index_t top = h.before + 4 - h.kernel, left = w.before + 4 - w.kernel;
+  return {s.images,    s.groups,     outputs, channels, s.oh(), s.ow(),  s.height, s.width,
+          1 - top / 2, 1 - left / 2, m,       1,        2,      top % 2, left % 2};
+}
+
+template <class T>
+const WinogradForm<T>& winograd_form(const ConvShape& s, index_t m) {
+  const WinogradKernels<T>& kernels = winograd_kernels<T>();
+  if (s.window.h.stride == 2) return kernels.phases[m - 3][s.window.h.kernel - 3];
+  return m == 4 ? kernels.four : kernels.two;
+}
+
+template <class T>
+TileReader<T> winograd_reader(const WinogradForm<T>& form, const WinogradProblem& p,
+                              const ConvImages<const T>& images) {
+  const bool split = p.sources() > 1;
+  return {winograd_kernels<T>(),
+          split ? form.phase_input : &form.input,
+          p.sources(),
+          images,
+          split ? 2 * (p.m - 1) + form.taps : form.points,
+          p.read_step(),
+          p.top,
+          p.left};
 }
 
 template <class T>
@@ -64,18 +80,18 @@ Winograd<T>::Winograd(const ConvShape& shape, ConvDirection direction, index_t m
                       const T* bias, Weights weights)
     : kernels_(winograd_kernels<T>()),
       tiles_(tile_kernels<T>()),
-      form_(form_of<T>(m)),
+      form_(winograd_form<T>(shape, m)),
       p_(winograd_problem(shape, direction, m)),
       direction_(direction),
       grid_(p_.grid()),
-      few_(few_tiles(grid_.count(), form_.products)),
+      few_(few_tiles(grid_.count(), form_.products())),
       borrowed_(weight),
       weight_size_(shape.weight_size()),
       kept_size_(
           few_ ? (weights == Weights::borrow
                       ? 0
                       : checked_product(p_.groups, vectors(), p_.channels * taps(), kernels_.width))
-               : checked_product(p_.groups, panels(), form_.products, u_stride())),
+               : checked_product(p_.groups, panels(), rows(), u_stride())),
       kept_(kept_size_),
       bias_(p_.groups * vectors() * kernels_.width) {
   const index_t width = kernels_.width, padded = vectors() * width;
@@ -84,13 +100,12 @@ Winograd<T>::Winograd(const ConvShape& shape, ConvDirection direction, index_t m
       bias_.data()[g * padded + o] =
           bias != nullptr && o < p_.outputs ? bias[g * p_.outputs + o] : T(0);
   if (few_ && weights == Weights::borrow) return;
-  const index_t points = form_.products;
-  const index_t work = p_.channels * tiles_.panel_columns() * points;
+  const index_t work = rows() * u_stride();
   parallel_for(p_.groups * panels(), grain_for(work), [&](index_t begin, index_t end) {
     for (index_t i = begin; i < end; ++i) {
       const index_t g = i / panels(), panel = i % panels();
       if (!few_) {
-        transform_panel(g, panel, 0, p_.channels, kept_.data() + i * points * u_stride(),
+        transform_panel(g, panel, 0, p_.channels, kept_.data() + i * rows() * u_stride(),
                         u_stride());
         continue;
       }
@@ -113,42 +128,56 @@ WinogradFilters<T> Winograd<T>::filters(index_t group) const {
   all.end = borrowed_ + weight_size_;
   all.lane = forward ? p_.channels * taps() : taps();
   all.depth = forward ? taps() : p_.outputs * taps();
-  all.flip = !forward && p_.m != kPhases;  // phases are turned as they are taken apart
+  all.flip = !forward;
   return all;
 }
 
-// U of one panel for `count` channels from `first`: u[e * stride + k * lanes].
+// U of one panel for `count` channels from `first`: of result phase p u[(p * n * n + e) * stride +
+// k
+// * lanes], of pixel phase p u[e * stride + (p * count + k) * lanes].
 template <class T>
 void Winograd<T>::transform_panel(index_t group, index_t panel, index_t first, index_t count, T* u,
                                   index_t stride) const {
   const index_t width = kernels_.width, lanes = lanes_of(panel);
+  const index_t phase = p_.sources() > 1 ? count * lanes : points() * stride;
   for (index_t v = 0; v < lanes; v += width) {
     const index_t o = panel * tiles_.panel_columns() + v;
     if (borrowed_ != nullptr)
       form_.weights(filters(group).at(o, first, max_of(0, min_of(width, p_.outputs - o))), count,
-                    u + v, stride, lanes);
+                    u + v, stride, lanes, phase);
     else
       form_.packed_weights(
           kept_.data() + ((group * vectors() + o / width) * p_.channels + first) * taps() * width,
-          taps() * width, count, u + v, stride, lanes);
+          taps() * width, count, u + v, stride, lanes, phase);
   }
 }
 
-// products[e] (+)= v[e] u[e] for all points e; v has channel vectors `v_pitch` elements apart.
+// products[e] (+)= v[e] u[e] for all points e, of all phases together where the pixels have them,
+// of each where the results do. v has vectors of channels `v_pitch` elements apart, and its phases
+// as far apart as those of all channels.
 template <class T>
 void Winograd<T>::multiply(const T* v, index_t v_stride, index_t v_pitch, index_t tiles,
                            index_t channels, const T* u, index_t u_stride, index_t lanes,
                            bool accumulate, T* products, index_t products_stride) const {
-  const index_t width = kernels_.width;
-  Scratch<index_t> tables(tiles + channels);
+  const index_t width = kernels_.width, sources = p_.sources();
+  Scratch<index_t> tables(tiles + sources * channels);
+  index_t* const depth = tables.data() + tiles;
   for (index_t t = 0; t < tiles; ++t) tables[t] = t * width;
-  for (index_t c = 0; c < channels; ++c) tables[tiles + c] = c / width * v_pitch + c % width;
-  const index_t points = form_.points * form_.points;
-  for (index_t e = 0; e < form_.products; ++e)
+  for (index_t k = 0; k < sources * channels; ++k) {
+    const index_t c = k % channels, vector = k / channels * channel_vectors() + c / width;
+    depth[k] = vector * v_pitch + c % width;
+  }
+  for (index_t row = 0; row < rows(); ++row) {
+    const auto phases = form_.phases_at(static_cast<int>(row % points()));
+    const index_t target = row / points(), first = sources > 1 ? phases.first * channels : 0;
+    if (sources == 1 && (target < phases.first || target >= phases.last)) continue;
+    const index_t count = sources > 1 ? (phases.last - phases.first) * channels : channels;
     run_tiles(tiles_,
-              TileArgs<T>{v + e % points * v_stride, tables.data(), tables.data() + tiles, channels,
-                          u + e * u_stride, products + e * products_stride, lanes, accumulate},
+              TileArgs<T>{v + row % points() * v_stride, tables.data(), depth + first, count,
+                          u + row * u_stride + first * lanes, products + row * products_stride,
+                          lanes, accumulate},
               tiles, lanes);
+  }
 }
 
 template <class T>
@@ -159,9 +188,10 @@ void Winograd<T>::write_panel(const TileWriter<T>& writer, index_t group, index_
   const index_t first = panel * tiles_.panel_columns();
   grid_.for_runs(first_tile, last_tile, [&](const TileRun& run, index_t before) {
     for (index_t v = 0; v < lanes; v += width) {
-      form_.output(products + before * lanes + v, stride, lanes, run.tiles,
-                   bias_.data() + group * vectors() * width + first + v, space,
-                   writer.columns(run) * width);
+      const auto output = p_.targets() > 1 ? form_.phase_output : form_.output;
+      output(products + before * lanes + v, stride, lanes, run.tiles,
+             bias_.data() + group * vectors() * width + first + v, space,
+             writer.columns(run) * width);
       writer.write(run, group * p_.outputs + first + v, min_of(width, p_.outputs - first - v),
                    space);
     }
@@ -170,13 +200,14 @@ void Winograd<T>::write_panel(const TileWriter<T>& writer, index_t group, index_
 
 template <class T>
 void Winograd<T>::run_blocks(const TileReader<T>& reader, const TileWriter<T>& writer) const {
-  const index_t width = kernels_.width, points = form_.points * form_.points;
-  const index_t block = block_tiles(grid_.count(), form_.products),
+  const index_t width = kernels_.width;
+  const index_t block = block_tiles(grid_.count(), form_.products()),
                 blocks = ceil_div(grid_.count(), block);
-  const index_t pitch = block * width, v_stride = odd_lines<T>(channel_vectors() * pitch);
+  const index_t pitch = block * width, phase = channel_vectors() * pitch;
+  const index_t v_stride = odd_lines<T>(p_.sources() * phase);
   const index_t products_stride = odd_lines<T>(block * tiles_.panel_columns());
   parallel_for(p_.groups * blocks, 1, [&](index_t begin, index_t end) {
-    Scratch<T> v(points * v_stride), products(form_.products * products_stride);
+    Scratch<T> v(points() * v_stride), products(rows() * products_stride);
     Scratch<T> space(tile_space<T>(width));
     for (index_t task = begin; task < end; ++task) {
       const index_t group = task % p_.groups, first = task / p_.groups * block;
@@ -184,12 +215,12 @@ void Winograd<T>::run_blocks(const TileReader<T>& reader, const TileWriter<T>& w
       for (index_t c = 0; c < p_.channels; c += width)
         grid_.for_runs(first, last, [&](const TileRun& run, index_t before) {
           reader.read(run, group * p_.channels + c, min_of(width, p_.channels - c), space.data(),
-                      v.data() + c / width * pitch + before * width, v_stride, width);
+                      v.data() + c / width * pitch + before * width, v_stride, width, phase);
         });
       for (index_t panel = 0; panel < panels(); ++panel) {
         multiply(v.data(), v_stride, pitch, last - first, p_.channels,
-                 kept_.data() + (group * panels() + panel) * form_.products * u_stride(),
-                 u_stride(), lanes_of(panel), false, products.data(), products_stride);
+                 kept_.data() + (group * panels() + panel) * rows() * u_stride(), u_stride(),
+                 lanes_of(panel), false, products.data(), products_stride);
         write_panel(writer, group, panel, first, last, products.data(), products_stride,
                     space.data());
       }
@@ -199,39 +230,40 @@ void Winograd<T>::run_blocks(const TileReader<T>& reader, const TileWriter<T>& w
 
 template <class T>
 void Winograd<T>::run_shared(const TileReader<T>& reader, const TileWriter<T>& writer) const {
-  const index_t width = kernels_.width, points = form_.points * form_.points;
-  const index_t tiles = grid_.count(), pitch = tiles * width;
-  const index_t v_stride = odd_lines<T>(channel_vectors() * pitch);
-  Scratch<T> v(checked_product(p_.groups, points, v_stride));
-  const index_t vectors = channel_vectors(), rows = grid_.images * grid_.rows;
-  parallel_for(p_.groups * vectors * rows, grain_for(grid_.columns * points * width * 4),
-               [&](index_t begin, index_t end) {
-                 Scratch<T> space(tile_space<T>(width));
-                 for (index_t i = begin; i < end; ++i) {
-                   const index_t group = i / rows / vectors, c = i / rows % vectors * width;
-                   const index_t first = i % rows * grid_.columns;
-                   T* const to = v.data() + group * points * v_stride + c * tiles + first * width;
-                   grid_.for_runs(
-                       first, first + grid_.columns, [&](const TileRun& run, index_t before) {
-                         reader.read(run, group * p_.channels + c, min_of(width, p_.channels - c),
-                                     space.data(), to + before * width, v_stride, width);
-                       });
-                 }
-               });
+  const index_t width = kernels_.width, tiles = grid_.count(), pitch = tiles * width;
+  const index_t phase = channel_vectors() * pitch;
+  const index_t v_stride = odd_lines<T>(p_.sources() * phase);
+  Scratch<T> v(checked_product(p_.groups, points(), v_stride));
+  const index_t vectors = channel_vectors(), lines = grid_.images * grid_.rows;
+  parallel_for(
+      p_.groups * vectors * lines, grain_for(grid_.columns * p_.sources() * points() * width * 4),
+      [&](index_t begin, index_t end) {
+        Scratch<T> space(tile_space<T>(width));
+        for (index_t i = begin; i < end; ++i) {
+          const index_t group = i / lines / vectors, c = i / lines % vectors * width;
+          const index_t first = i % lines * grid_.columns;
+          T* const to = v.data() + group * points() * v_stride + c * tiles + first * width;
+          grid_.for_runs(first, first + grid_.columns, [&](const TileRun& run, index_t before) {
+            reader.read(run, group * p_.channels + c, min_of(width, p_.channels - c), space.data(),
+                        to + before * width, v_stride, width, phase);
+          });
+        }
+      });
 
-  const index_t bytes = form_.products * tiles_.panel_columns() * static_cast<index_t>(sizeof(T));
+  const index_t bytes =
+      rows() * p_.sources() * tiles_.panel_columns() * static_cast<index_t>(sizeof(T));
   const index_t some = min_of(p_.channels, round_up(kFilterBytes / bytes, width));
-  const index_t stride = odd_lines<T>(some * tiles_.panel_columns());
+  const index_t stride = odd_lines<T>(p_.sources() * some * tiles_.panel_columns());
   const index_t products_stride = odd_lines<T>(tiles * tiles_.panel_columns());
   parallel_for(p_.groups * panels(), 1, [&](index_t begin, index_t end) {
-    Scratch<T> u(form_.products * stride), products(form_.products * products_stride);
+    Scratch<T> u(rows() * stride), products(rows() * products_stride);
     Scratch<T> space(tile_space<T>(width));
     for (index_t i = begin; i < end; ++i) {
       const index_t group = i / panels(), panel = i % panels();
       for (index_t c = 0; c < p_.channels; c += some) {
         const index_t count = min_of(some, p_.channels - c);
         transform_panel(group, panel, c, count, u.data(), stride);
-        multiply(v.data() + group * points * v_stride + c / width * pitch, v_stride, pitch, tiles,
+        multiply(v.data() + group * points() * v_stride + c / width * pitch, v_stride, pitch, tiles,
                  count, u.data(), stride, lanes_of(panel), c > 0, products.data(), products_stride);
       }
       write_panel(writer, group, panel, 0, tiles, products.data(), products_stride, space.data());
@@ -243,9 +275,8 @@ template <class T>
 void Winograd<T>::run(const ConvImages<const T>& from, const Finish<T>& finish,
                       const ConvImages<T>& to) const {
   if (grid_.count() == 0) return;
-  const TileReader<T> reader{kernels_,   form_.input, from,   form_.points,
-                             form_.step, p_.top,      p_.left};
-  const TileWriter<T> writer{kernels_, to, form_.outputs, p_.crop_top, p_.crop_left, finish};
+  const TileReader<T> reader = winograd_reader(form_, p_, from);
+  const TileWriter<T> writer{kernels_, to, p_.write_step(), p_.crop_top, p_.crop_left, finish};
   if (few_)
     run_shared(reader, writer);
   else
@@ -262,7 +293,13 @@ ConvImages<T> Winograd<T>::target(T* to) const {
   return {to, p_.groups * p_.outputs, p_.out_h, p_.out_w};
 }
 
-template class Winograd<float>;
-template class Winograd<double>;
+#define CNNCORE_INSTANTIATE(T)                                                           \
+  template const WinogradForm<T>& winograd_form<T>(const ConvShape&, index_t);           \
+  template TileReader<T> winograd_reader(const WinogradForm<T>&, const WinogradProblem&, \
+                                         const ConvImages<const T>&);                    \
+  template class Winograd<T>
+CNNCORE_INSTANTIATE(float);
+CNNCORE_INSTANTIATE(double);
+#undef CNNCORE_INSTANTIATE
 
 }  // namespace cnncore

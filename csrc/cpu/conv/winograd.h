@@ -45,25 +45,42 @@
 
 namespace cnncore {
 
-// A correlation with 3 x 3 taps and stride 1, as both directions are: result (y, x) reads the
-// pixels from (y - top, x - left). Channels and outputs are those of one group.
+// A correlation as both directions are: result (y, x) reads the pixels from (y - top, x - left),
+// with stride 2 those from (2 y - top, 2 x - left), and with its transpose the results (2 t, 2 t')
+// to (2 t + 1, 2 t' + 1) those from (t - top, t' - left). Channels and outputs are those of one
+// group.
 struct WinogradProblem {
   index_t images, groups, channels, outputs;
   index_t in_h, in_w, out_h, out_w, top, left;
-  index_t m;                            // results of a tile along an axis
-  index_t crop_top = 0, crop_left = 0;  // results of the first tiles that lie outside
+  index_t m;                              // results of a tile (and a phase) along an axis
+  index_t in_stride = 1, out_stride = 1;  // one of them may be 2
+  index_t crop_top = 0, crop_left = 0;    // results of the first tiles that lie outside
 
+  index_t read_step() const { return in_stride * m; }
+  index_t write_step() const { return out_stride * m; }
+  // Phases of the pixels and of the results.
+  index_t sources() const { return in_stride * in_stride; }
+  index_t targets() const { return out_stride * out_stride; }
   TileGrid grid() const {
-    return {images, ceil_div(out_h + crop_top, m), ceil_div(out_w + crop_left, m)};
+    const index_t step = write_step(), most = min_of(kRunTiles, kRunPixels / (in_stride * step));
+    return {images, ceil_div(out_h + crop_top, step), ceil_div(out_w + crop_left, step), most};
   }
 };
 
-// m of the form for 4 x 4 taps: 3 x 3 results of each of the four phases.
-constexpr index_t kPhases = 6;
-
+// Kernels 3 x 3 with stride 1; 3 x 3 and 4 x 4 with stride 2.
 bool winograd_serves(const ConvShape& shape, ConvDirection direction);
 bool winograd_phases_serve(const ConvShape& shape, ConvDirection direction);
+// m is 4 or 2, with stride 2 it is 4 or 3.
 WinogradProblem winograd_problem(const ConvShape& shape, ConvDirection direction, index_t m);
+template <class T>
+const WinogradForm<T>& winograd_form(const ConvShape& shape, index_t m);
+// m of an algorithm by its name.
+index_t winograd_tile(const char* algorithm);
+
+// How the pixels of a problem are read.
+template <class T>
+TileReader<T> winograd_reader(const WinogradForm<T>& form, const WinogradProblem& problem,
+                              const ConvImages<const T>& images);
 
 // A convolution with its weights. For a network whose arrays stay in blocks of channels: build it
 // once, then run() with images of lanes > 1 (their padding channels may hold anything when read and
@@ -75,7 +92,7 @@ class Winograd {
   // borrow: `weight` is not copied and must stay as it is; for a single run.
   enum class Weights { keep, borrow };
 
-  // m: 4, 2, or kPhases; direction: output or input; weight (O, C/G, KH, KW), bias of all results
+  // direction: output or input; weight (O, C/G, KH, KW), bias of all results
   // or null.
   Winograd(const ConvShape& shape, ConvDirection direction, index_t m, const T* weight,
            const T* bias, Weights weights);
@@ -104,7 +121,12 @@ class Winograd {
   index_t panels() const { return tiles_.panels(p_.outputs); }
   index_t lanes_of(index_t panel) const { return tiles_.lanes(panel, p_.outputs); }
   index_t vectors() const { return ceil_div(p_.outputs, kernels_.width); }
-  index_t u_stride() const { return odd_lines<T>(p_.channels * tiles_.panel_columns()); }
+  // U of a panel: rows() of u_stride(), in each the channels of one phase after the other.
+  index_t rows() const { return p_.targets() * points(); }
+  index_t u_stride() const {
+    return odd_lines<T>(p_.sources() * p_.channels * tiles_.panel_columns());
+  }
+  index_t points() const { return form_.points * form_.points; }
   index_t taps() const { return form_.taps * form_.taps; }
   index_t channel_vectors() const { return ceil_div(p_.channels, kernels_.width); }
 
@@ -121,7 +143,7 @@ class Winograd {
   Kept<T> bias_;     // of all groups, padded with zeros to whole vectors
 };
 
-// gweight (O, C/G, 3, 3) of x (N, C, H, W) and gy (N, O, OH, OW).
+// gweight (O, C/G, KH, KW) of x (N, C, H, W) and gy (N, O, OH, OW).
 template <class T>
 void winograd_weight(const ConvShape& shape, index_t m, const T* x, const T* gy, T* gweight);
 

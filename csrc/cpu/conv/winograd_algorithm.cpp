@@ -1,5 +1,7 @@
-// "winograd_4x4", "winograd_2x2" and "winograd_phases": the rows of winograd.h in the table of
-// algorithms.
+// "winograd_4x4", "winograd_2x2", "winograd_phases_4x4" and "winograd_phases_3x3": the rows of
+// winograd.h in the table of algorithms.
+#include <cstring>
+
 #include "cpu/conv/winograd.h"
 
 namespace cnncore {
@@ -60,18 +62,32 @@ const ConvAlgorithm<T>& winograd_4x4_algorithm() {
 }
 
 template <class T>
-const ConvAlgorithm<T>& winograd_phases_algorithm() {
-  static const ConvAlgorithm<T> algorithm{"winograd_phases",      &winograd_phases_serve,
-                                          &prepare<T, kPhases>,   nullptr,
-                                          &winograd_phases_steps, &prepare_once<T, kPhases>};
+const ConvAlgorithm<T>& winograd_phases_3x3_algorithm() {
+  static const ConvAlgorithm<T> algorithm{
+      "winograd_phases_3x3", &winograd_phases_serve,     &prepare<T, 3>,
+      &weight_of<T, 3>,      &winograd_phases_3x3_steps, &prepare_once<T, 3>};
   return algorithm;
 }
 
-template const ConvAlgorithm<float>& winograd_phases_algorithm();
-template const ConvAlgorithm<double>& winograd_phases_algorithm();
-template const ConvAlgorithm<float>& winograd_2x2_algorithm();
-template const ConvAlgorithm<double>& winograd_2x2_algorithm();
-template const ConvAlgorithm<float>& winograd_4x4_algorithm();
-template const ConvAlgorithm<double>& winograd_4x4_algorithm();
+template <class T>
+const ConvAlgorithm<T>& winograd_phases_4x4_algorithm() {
+  static const ConvAlgorithm<T> algorithm{
+      "winograd_phases_4x4", &winograd_phases_serve,     &prepare<T, 4>,
+      &weight_of<T, 4>,      &winograd_phases_4x4_steps, &prepare_once<T, 4>};
+  return algorithm;
+}
+
+index_t winograd_tile(const char* algorithm) {
+  return algorithm[std::strlen(algorithm) - 1] - '0';
+}
+
+#define CNNCORE_INSTANTIATE(T)                                      \
+  template const ConvAlgorithm<T>& winograd_2x2_algorithm();        \
+  template const ConvAlgorithm<T>& winograd_4x4_algorithm();        \
+  template const ConvAlgorithm<T>& winograd_phases_3x3_algorithm(); \
+  template const ConvAlgorithm<T>& winograd_phases_4x4_algorithm()
+CNNCORE_INSTANTIATE(float);
+CNNCORE_INSTANTIATE(double);
+#undef CNNCORE_INSTANTIATE
 
 }  // namespace cnncore

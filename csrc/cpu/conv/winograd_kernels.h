@@ -7,7 +7,15 @@
 
 namespace cnncore {
 
-constexpr int kMaxPoints = 6, kMaxOutputs = 6;
+constexpr int kMaxPoints = 6, kMaxExtent = 10;  // of a tile's pixels along an axis
+
+// With stride 2 a filter of 3 or 4 taps an axis is four of two taps (of one, where three end), by
+// the parity of their row and column: its phases. They stand in this order, in which those that
+// have a product at infinity along the rows, the columns, or both, are neighbours.
+struct WinogradPhase {
+  int row, column;
+};
+constexpr WinogradPhase kWinogradPhases[4] = {{1, 0}, {0, 0}, {0, 1}, {1, 1}};
 
 // Rows of pixels under a run of tiles: column x of row i is one vector at
 // row[i] + (x - first) * step[i].
@@ -38,41 +46,62 @@ struct WinogradFilters {
 };
 
 // One form F(m x m, r x r): n = m + r - 1 points an axis, e = i * n + j counts the n x n products.
-// In `phases`, filters of 4 x 4 taps for a transpose with stride 2 are four of 2 x 2, one for each
-// parity of row and column of the results; all read the same tile. e then counts the products of
-// one after the other, and m x m are the results of all.
+// A form for stride 2 has four phases, each F(m x m, 2 x 2) or less. Their filters' U lie `phase`
+// apart. Which of them belong to the pixels and which to the results is up to the direction.
 template <class T>
 struct WinogradForm {
   int outputs, taps, points;  // m, taps of the caller's filter, n
-  int step;                   // pixels from one tile to the next
-  int products;               // n n, or 4 n n
+  int phases;                 // 1 or 4
+
+  // The phases that have a product at point e: first..last.
+  struct Range {
+    int first, last;
+  };
+  Range phases_at(int e) const {
+    if (phases == 1 || taps == 4) return {0, phases};
+    const bool last_row = e / points == points - 1, last_column = e % points == points - 1;
+    return {last_row ? 1 : 0, last_column ? 2 : last_row ? 3 : 4};
+  }
+  // Products of a tile, a channel and an output.
+  int products() const {
+    int all = 0;
+    for (int e = 0; e < points * points; ++e) all += phases_at(e).last - phases_at(e).first;
+    return all;
+  }
 
   // v[e * stride + tile * next] = Bᵀ d B, or A d Aᵀ, of the tile's n x n (or m x m) pixels
   using Expand = void (*)(const WinogradRows<T>& rows, T* v, index_t stride, index_t next);
   Expand input, gradient;
+  Expand phase_input[4];  // of the pixels of one phase
 
   // out[i * pitch + (tile * m + j) * width] = bias + Aᵀ p A, p = products[e * stride + tile *
   // next]. Tiles are written last to first and a tile's rows first to last, so that with a pitch of
   // less than the tiles' width the columns too many of the last tile are overwritten.
-  void (*output)(const T* products, index_t stride, index_t next, index_t tiles, const T* bias,
-                 T* out, index_t pitch);
+  using Output = void (*)(const T* products, index_t stride, index_t next, index_t tiles,
+                          const T* bias, T* out, index_t pitch);
+  Output output;
+  // The same for results of four phases, side by side: 2 m instead of m, and n n products of each.
+  Output phase_output;
 
-  // u[e * stride + k * next] = G g Gᵀ for depth k < count: from filters, or from what pack() made.
+  // u[phase + e * stride + k * next] = G g Gᵀ for depth k < count: from filters, or from what
+  // pack() made.
   void (*weights)(const WinogradFilters<T>& filters, index_t count, T* u, index_t stride,
-                  index_t next);
+                  index_t next, index_t phase);
   void (*packed_weights)(const T* packed, index_t packed_next, index_t count, T* u, index_t stride,
-                         index_t next);
+                         index_t next, index_t phase);
   // packed[k * next + t * width]: tap t as a vector
   void (*pack)(const WinogradFilters<T>& filters, index_t count, T* packed, index_t next);
 
-  // out[(k * r * r + t) * width] = Gᵀ p G, p = products[e * stride + k * next]; not for phases
+  // out[(k * taps * taps + t) * width] = Gᵀ p G, p = products[(phase * n n + e) * stride + k *
+  // next]
   void (*weight_gradient)(const T* products, index_t stride, index_t next, index_t count, T* out);
 };
 
 template <class T>
 struct WinogradKernels {
-  int width;  // lanes of a vector
-  WinogradForm<T> four, two, phases;
+  int width;                     // lanes of a vector
+  WinogradForm<T> four, two;     // F(4 x 4, 3 x 3), F(2 x 2, 3 x 3)
+  WinogradForm<T> phases[2][2];  // [m - 3][taps - 3]
 
   // out[p * width + l] = planes[l * stride + p] for p < pixels, l < lanes; the other lanes are 0
   void (*gather)(const T* planes, index_t stride, index_t lanes, index_t pixels, T* out);

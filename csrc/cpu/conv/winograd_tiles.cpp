@@ -6,7 +6,7 @@ namespace cnncore {
 
 template <class T>
 void TileReader<T>::read(const TileRun& run, index_t channel, index_t lanes, T* space, T* v,
-                         index_t stride, index_t next) const {
+                         index_t stride, index_t next, index_t phase) const {
   static const T zeros[64 / sizeof(T)] = {};
   const index_t y = run.row * step - top, x = run.column * step - left;
   const index_t columns = (run.tiles - 1) * step + extent;
@@ -14,31 +14,42 @@ void TileReader<T>::read(const TileRun& run, index_t channel, index_t lanes, T* 
   const index_t last = max_of(first, min_of(columns, images.width - x));
   const index_t above = min_of(extent, max_of(0, -y));
   const index_t below = max_of(above, min_of(extent, images.height - y));
-  WinogradRows<T> rows{};
-  rows.first = first;
-  rows.last = last;
-  rows.tiles = run.tiles;
-  for (index_t i = 0; i < extent; ++i) rows.row[i] = zeros;
-  const T* const from = images.data + images.offset(run.image, channel);
   const index_t inside = last - first;
+  const index_t pixel = images.lanes > 1 ? images.lanes : kernels.width;
+  // Row i of the run: column x as a vector at line + (i - above) * pitch + (x - first) * pixel.
+  const T* line = nullptr;
+  index_t pitch = 0;
+  const T* const from = images.data + images.offset(run.image, channel);
   if (inside > 0 && images.lanes > 1) {
-    for (index_t i = above; i < below; ++i) {
-      rows.row[i] = from + ((y + i) * images.width + x + first) * images.lanes;
-      rows.step[i] = images.lanes;
-    }
+    pitch = images.width * pixel;
+    line = from + (y + above) * pitch + (x + first) * pixel;
   } else if (inside > 0 && below > above) {
     // Whole rows are one run of pixels.
-    const index_t width = kernels.width, pieces = inside == images.width ? 1 : below - above;
+    const index_t pieces = inside == images.width ? 1 : below - above;
     const index_t pixels = (below - above) * inside / pieces;
     for (index_t i = 0; i < pieces; ++i)
       kernels.gather(from + (y + above + i) * images.width + x + first, images.plane(), lanes,
-                     pixels, space + i * pixels * width);
-    for (index_t i = above; i < below; ++i) {
-      rows.row[i] = space + (i - above) * inside * width;
-      rows.step[i] = width;
-    }
+                     pixels, space + i * pixels * pixel);
+    pitch = inside * pixel;
+    line = space;
   }
-  expand(rows, v, stride, next);
+
+  const index_t apart = phases > 1 ? 2 : 1;
+  for (index_t q = 0; q < phases; ++q) {
+    const WinogradPhase at = phases > 1 ? kWinogradPhases[q] : WinogradPhase{0, 0};
+    WinogradRows<T> rows{};
+    rows.first = ceil_div(max_of(0, first - at.column), apart);
+    rows.last = ceil_div(max_of(0, last - at.column), apart);
+    rows.tiles = run.tiles;
+    for (index_t k = 0, i = at.row; i < extent; ++k, i += apart) {
+      const bool outside = i < above || i >= below || inside == 0;
+      rows.step[k] = outside ? 0 : apart * pixel;
+      rows.row[k] =
+          outside ? zeros
+                  : line + (i - above) * pitch + (apart * rows.first + at.column - first) * pixel;
+    }
+    expand[q](rows, v + q * phase, stride, next);
+  }
 }
 
 template <class T>

@@ -37,21 +37,22 @@ struct TileRun {
   index_t tiles;
 };
 
-constexpr index_t kRunTiles = 16;  // most tiles of a run: its pixels stay in the cache
+// Most tiles of a run, and its most pixels along the row: they stay in the cache.
+constexpr index_t kRunTiles = 16, kRunPixels = 64;
 
 // All tiles of a batch in the order of (image, row, column).
 struct TileGrid {
   index_t images, rows, columns;
+  index_t run;  // most tiles of a run
 
   index_t count() const { return images * rows * columns; }
-  index_t runs_per_row() const { return ceil_div(columns, kRunTiles); }
 
   // Calls f(run, tiles before it) for the tiles first..last.
   template <class Function>
   void for_runs(index_t first, index_t last, Function f) const {
     for (index_t tile = first; tile < last;) {
       TileRun run{tile / (rows * columns), tile / columns % rows, tile % columns, 0};
-      run.tiles = min_of(kRunTiles, min_of(columns - run.column, last - tile));
+      run.tiles = min_of(this->run, min_of(columns - run.column, last - tile));
       f(run, tile - first);
       tile += run.tiles;
     }
@@ -61,8 +62,7 @@ struct TileGrid {
 // Elements of working space that read_tiles and write_tiles want.
 template <class T>
 index_t tile_space(index_t width) {
-  constexpr index_t rows = kMaxPoints, columns = kRunTiles * kMaxOutputs + 2;
-  return (rows * columns + kMaxOutputs) * width;
+  return kMaxExtent * (kRunPixels + kMaxExtent) * width;
 }
 
 // Transforms one vector of channels (`lanes` of them, the first is `channel`) of a run of tiles.
@@ -70,13 +70,17 @@ index_t tile_space(index_t width) {
 // begins `step` pixels on; pixels outside the image are zero. v as in WinogradForm::Expand.
 template <class T>
 struct TileReader {
+  using Expand = typename WinogradForm<T>::Expand;
+
   const WinogradKernels<T>& kernels;
-  typename WinogradForm<T>::Expand expand;
+  const Expand* expand;  // one, or with four phases one each
+  index_t phases;
   ConvImages<const T> images;
   index_t extent, step, top, left;
 
+  // The phases' v are `phase` elements apart.
   void read(const TileRun& run, index_t channel, index_t lanes, T* space, T* v, index_t stride,
-            index_t next) const;
+            index_t next, index_t phase = 0) const;
 };
 
 // Writes one vector of channels of a run of tiles of step x step pixels and finishes it. The first

@@ -4,6 +4,8 @@
 //   P[e] (channels x outputs) = V[e]ᵀ (channels x tiles) · Y[e] (tiles x outputs),  gweight = Gᵀ P
 //   G.
 //
+// With stride 2 there is a P for each phase of the filters; one Y serves all.
+//
 // The tiles are taken in portions whose V and Y fit the last-level cache: first both are made, by
 // channels, then the products, by parts of P.
 #include <algorithm>
@@ -25,32 +27,27 @@ class WeightGradient {
   WeightGradient(const ConvShape& shape, index_t m, const T* x, const T* gy, T* gweight)
       : kernels_(winograd_kernels<T>()),
         tiles_(tile_kernels<T>()),
-        form_(m == 4 ? kernels_.four : kernels_.two),
-        p_(winograd_problem(shape, ConvDirection::output, m)),
+        form_(winograd_form<T>(shape, m)),
+        p_(winograd_problem(shape, ConvDirection::weight, m)),
         grid_(p_.grid()),
-        x_{kernels_,     form_.input,   {x, shape.channels, p_.in_h, p_.in_w},
-           form_.points, form_.outputs, p_.top,
-           p_.left},
-        gy_{kernels_,
-            form_.gradient,
-            {gy, shape.outputs, p_.out_h, p_.out_w},
-            form_.outputs,
-            form_.outputs,
-            0,
-            0},
+        x_(winograd_reader<T>(form_, p_, {x, shape.channels, p_.in_h, p_.in_w})),
+        gy_{kernels_,      &form_.gradient, 1, {gy, shape.outputs, p_.out_h, p_.out_w},
+            form_.outputs, form_.outputs,   0, 0},
         gweight_(gweight),
         width_(kernels_.width),
         points_(form_.points * form_.points),
+        rows_(form_.phases * points_),
         channel_vectors_(ceil_div(p_.channels, width_)),
         output_vectors_(ceil_div(p_.outputs, width_)),
         panels_(tiles_.panels(p_.outputs)) {
-    const index_t bytes =
-        static_cast<index_t>(sizeof(T)) * points_ * width_ * (channel_vectors_ + output_vectors_);
+    const index_t bytes = static_cast<index_t>(sizeof(T)) * width_ *
+                          (rows_ * channel_vectors_ + points_ * output_vectors_);
     const index_t most = max_of(kMaxTileRows, kPortionBytes / bytes);
     portion_ = ceil_div(grid_.count(), ceil_div(grid_.count(), most));
-    v_stride_ = odd_lines<T>(channel_vectors_ * portion_ * width_);
+    phase_ = channel_vectors_ * portion_ * width_;
+    v_stride_ = odd_lines<T>(form_.phases * phase_);
     y_stride_ = odd_lines<T>(output_vectors_ * portion_ * width_);
-    const index_t row = points_ * tiles_.panel_columns() * static_cast<index_t>(sizeof(T));
+    const index_t row = rows_ * tiles_.panel_columns() * static_cast<index_t>(sizeof(T));
     parts_ = ceil_div(p_.channels, max_of(width_, kSumBytes / row));
     part_ = round_up(ceil_div(p_.channels, parts_), width_);
     parts_ = ceil_div(p_.channels, part_);
@@ -60,7 +57,7 @@ class WeightGradient {
   void run() const {
     Scratch<T> v(checked_product(points_, v_stride_)), y(checked_product(points_, y_stride_));
     const bool kept = portion_ < grid_.count();
-    Scratch<T> sums(kept ? checked_product(panels_, parts_, points_ * sums_stride_) : 0);
+    Scratch<T> sums(kept ? checked_product(panels_, parts_, rows_ * sums_stride_) : 0);
     for (index_t group = 0; group < p_.groups; ++group)
       for (index_t first = 0; first < grid_.count(); first += portion_) {
         const index_t last = min_of(grid_.count(), first + portion_);
@@ -99,7 +96,7 @@ class WeightGradient {
             index_t last, T* space, T* to, index_t stride, index_t next) const {
     grid_.for_runs(first, last, [&](const TileRun& run, index_t before) {
       reader.read(run, base + c, min_of(width_, channels - c), space, to + before * next, stride,
-                  next);
+                  next, phase_);
     });
   }
 
@@ -111,17 +108,22 @@ class WeightGradient {
     for (index_t c = 0; c < part_; ++c) rows[c] = c / width_ * width_ * portion_ + c % width_;
     for (index_t t = 0; t < tiles; ++t) depth[t] = t * width_;
     parallel_for(panels_ * parts_, 1, [&](index_t begin, index_t end) {
-      Scratch<T> local(sums != nullptr ? 0 : points_ * sums_stride_);
+      Scratch<T> local(sums != nullptr ? 0 : rows_ * sums_stride_);
       for (index_t i = begin; i < end; ++i) {
         const index_t panel = i / parts_, lanes = lanes_of(panel), c = i % parts_ * part_;
         const index_t channels = min_of(part_, p_.channels - c);
-        T* const sum = sums != nullptr ? sums + i * points_ * sums_stride_ : local.data();
-        for (index_t e = 0; e < points_; ++e)
-          run_tiles(tiles_,
-                    TileArgs<T>{v + e * v_stride_ + c * portion_, rows.data(), depth.data(), tiles,
-                                y + e * y_stride_ + panel_offset(panel, portion_),
-                                sum + e * sums_stride_, lanes, first > 0},
-                    channels, lanes);
+        T* const sum = sums != nullptr ? sums + i * rows_ * sums_stride_ : local.data();
+        for (index_t row = 0; row < rows_; ++row) {
+          const index_t e = row % points_, phase = row / points_;
+          const auto phases = form_.phases_at(static_cast<int>(e));
+          if (phase < phases.first || phase >= phases.last) continue;
+          run_tiles(
+              tiles_,
+              TileArgs<T>{v + e * v_stride_ + phase * phase_ + c * portion_, rows.data(),
+                          depth.data(), tiles, y + e * y_stride_ + panel_offset(panel, portion_),
+                          sum + row * sums_stride_, lanes, first > 0},
+              channels, lanes);
+        }
         if (last == grid_.count()) finish(group, panel, c, channels, sum);
       }
     });
@@ -157,8 +159,8 @@ class WeightGradient {
   TileGrid grid_;
   TileReader<T> x_, gy_;
   T* gweight_;
-  index_t width_, points_, channel_vectors_, output_vectors_, panels_;
-  index_t portion_, part_, parts_, v_stride_, y_stride_, sums_stride_;
+  index_t width_, points_, rows_, channel_vectors_, output_vectors_, panels_;
+  index_t portion_, part_, parts_, phase_, v_stride_, y_stride_, sums_stride_;
 };
 
 }  // namespace

@@ -1,9 +1,12 @@
 // The transforms of cpu/conv/winograd_kernels.h: each is one of winograd_axis.h along the columns,
 // then along the rows.
+#include <utility>
+
 #include "cpu/conv/winograd_kernels.h"
 #include "cpu/isa/simd.h"
 #include "cpu/isa/transpose.h"
 #include "cpu/isa/winograd_axis.h"
+#include "cpu/isa/winograd_filters.h"
 
 namespace cnncore {
 namespace CNNCORE_ISA_NAMESPACE {
@@ -13,69 +16,60 @@ namespace {
 
 // Tiles of a row overlap: the columns are transformed once for all tiles that share them, for few
 // tiles at a time, so that they stay in the first-level cache.
-template <class T, class Axis>
+template <class T, class Rows, class Columns, int n>
 void expand(const WinogradRows<T>& rows, T* v, index_t stride, index_t next) {
   using V = typename Simd<T>::vector;
   constexpr int width = Simd<T>::width;
-  constexpr index_t some = 8, columns = (some - 1) * Axis::step + Axis::in;
-  alignas(kVectorBytes) T columns_done[Axis::out][columns * width];
+  constexpr index_t some = 8, columns = (some - 1) * Columns::step + Columns::in;
+  alignas(kVectorBytes) T columns_done[Rows::out][columns * width];
   for (index_t tile = 0; tile < rows.tiles; tile += some) {
-    const index_t tiles = min_of(some, rows.tiles - tile), left = tile * Axis::step;
-    for (index_t j = 0; j < (tiles - 1) * Axis::step + Axis::in; ++j) {
-      V d[Axis::in], t[Axis::out];
+    const index_t tiles = min_of(some, rows.tiles - tile), left = tile * Columns::step;
+    for (index_t j = 0; j < (tiles - 1) * Columns::step + Columns::in; ++j) {
+      V d[Rows::in], t[Rows::out];
       const bool inside = left + j >= rows.first && left + j < rows.last;
 #pragma GCC unroll 6
-      for (int i = 0; i < Axis::in; ++i)
+      for (int i = 0; i < Rows::in; ++i)
         d[i] = inside ? load(rows.row[i] + (left + j - rows.first) * rows.step[i]) : V{};
-      Axis::apply(d, t);
+      Rows::apply(d, t);
 #pragma GCC unroll 6
-      for (int i = 0; i < Axis::out; ++i) store(columns_done[i] + j * width, t[i]);
+      for (int i = 0; i < Rows::out; ++i) store(columns_done[i] + j * width, t[i]);
     }
     for (index_t k = 0; k < tiles; ++k) {
-      T* to = v + (tile + k) * next;
-      for (int i = 0; i < Axis::out; ++i) {
-        V d[Axis::in], t[Axis::out];
+      for (int i = 0; i < Rows::out; ++i) {
+        T* const to = v + (tile + k) * next + i * n * stride;
+        V d[Columns::in], t[Columns::out];
 #pragma GCC unroll 6
-        for (int j = 0; j < Axis::in; ++j)
-          d[j] = load(columns_done[i] + (k * Axis::step + j) * width);
-        Axis::apply(d, t);
+        for (int j = 0; j < Columns::in; ++j)
+          d[j] = load(columns_done[i] + (k * Columns::step + j) * width);
+        Columns::apply(d, t);
 #pragma GCC unroll 6
-        for (int j = 0; j < Axis::out; ++j, to += stride) store(to, t[j]);
+        for (int j = 0; j < Columns::out; ++j) store(to + j * stride, t[j]);
       }
     }
   }
 }
 
 // One tile of products to its square of results: put(i, j, value).
-template <class T, class Axis, class Put>
+template <class T, class Rows, class Columns, int n, class Put>
 CNNCORE_HD void contract(const T* products, index_t stride, Put put) {
-  using V = typename Axis::V;
-  constexpr int n = Axis::in, m = Axis::out;
-  V half[m][n];
+  using V = typename Simd<T>::vector;
+  V half[Rows::out][Columns::in];
 #pragma GCC unroll 6
-  for (int j = 0; j < n; ++j) {
-    V p[n], y[m];
+  for (int j = 0; j < Columns::in; ++j) {
+    V p[Rows::in], y[Rows::out];
 #pragma GCC unroll 6
-    for (int i = 0; i < n; ++i) p[i] = load(products + (i * n + j) * stride);
-    Axis::apply(p, y);
+    for (int i = 0; i < Rows::in; ++i) p[i] = load(products + (i * n + j) * stride);
+    Rows::apply(p, y);
 #pragma GCC unroll 4
-    for (int i = 0; i < m; ++i) half[i][j] = y[i];
+    for (int i = 0; i < Rows::out; ++i) half[i][j] = y[i];
   }
 #pragma GCC unroll 4
-  for (int i = 0; i < m; ++i) {
-    V y[m];
-    Axis::apply(half[i], y);
+  for (int i = 0; i < Rows::out; ++i) {
+    V y[Columns::out];
+    Columns::apply(half[i], y);
 #pragma GCC unroll 4
-    for (int j = 0; j < m; ++j) put(i, j, y[j]);
+    for (int j = 0; j < Columns::out; ++j) put(i, j, y[j]);
   }
-}
-
-// Result (i, j), the bias added, goes to out[i * row + j * column].
-template <class T, class F>
-CNNCORE_HD void output_tile(const T* products, index_t stride, typename Simd<T>::vector add, T* out,
-                            index_t row, index_t column) {
-  contract<T, OutputAxis<F>>(
-      products, stride, [=](int i, int j, auto y) { store(out + i * row + j * column, y + add); });
 }
 
 template <class T, class F>
@@ -83,162 +77,74 @@ void output(const T* products, index_t stride, index_t next, index_t tiles, cons
             index_t pitch) {
   constexpr int width = Simd<T>::width;
   const auto add = load(bias);
-  for (index_t tile = tiles - 1; tile >= 0; --tile)
-    output_tile<T, F>(products + tile * next, stride, add, out + tile * F::outputs * width, pitch,
-                      width);
+  for (index_t tile = tiles - 1; tile >= 0; --tile) {
+    T* const to = out + tile * F::outputs * width;
+    contract<T, OutputAxis<F>, OutputAxis<F>, F::points>(
+        products + tile * next, stride,
+        [=](int i, int j, auto y) { store(to + i * pitch + j * width, y + add); });
+  }
 }
 
 // The results of the four phases are put side by side first, so that the rows of a tile can be
 // written in order.
-template <class T, class F>
-void output_phases(const T* products, index_t stride, index_t next, index_t tiles, const T* bias,
-                   T* out, index_t pitch) {
+template <class T, class F, int taps, int... phase>
+CNNCORE_HD void output_phases(const T* products, index_t stride, index_t next, index_t tiles,
+                              const T* bias, T* out, index_t pitch,
+                              std::integer_sequence<int, phase...>) {
   constexpr int width = Simd<T>::width, m = 2 * F::outputs, points = F::points * F::points;
   const auto add = load(bias);
   for (index_t tile = tiles - 1; tile >= 0; --tile) {
     alignas(kVectorBytes) T block[m * m * width];
-    for (int phase = 0; phase < 4; ++phase)
-      output_tile<T, F>(products + phase * points * stride + tile * next, stride, add,
-                        block + (phase / 2 * m + phase % 2) * width, 2 * m * width, 2 * width);
+    (contract<T, OutputAxis<PhaseRows<F, taps, phase>>, OutputAxis<PhaseColumns<F, taps, phase>>,
+              F::points>(products + phase * points * stride + tile * next, stride,
+                         [&](int i, int j, auto y) {
+                           // filters are turned: tap 0 meets the odd results
+                           const int row = 2 * i + 1 - kWinogradPhases[phase].row;
+                           const int column = 2 * j + 1 - kWinogradPhases[phase].column;
+                           store(block + (row * m + column) * width, y + add);
+                         }),
+     ...);
     for (int i = 0; i < m; ++i)
-#pragma GCC unroll 6
+#pragma GCC unroll 8
       for (int j = 0; j < m; ++j)
         store(out + i * pitch + (tile * m + j) * width, load(block + (i * m + j) * width));
   }
 }
 
-template <class F, class V, class T>
-CNNCORE_HD void transform_filter(const V* g, T* u, index_t stride) {
-  constexpr int n = F::points, r = F::taps;
-  V half[n][r];
-#pragma GCC unroll 3
-  for (int j = 0; j < r; ++j) {
-    V column[r], t[n];
-#pragma GCC unroll 3
-    for (int i = 0; i < r; ++i) column[i] = g[i * r + j];
-    F::weight(column, t);
-#pragma GCC unroll 6
-    for (int i = 0; i < n; ++i) half[i][j] = t[i];
-  }
-#pragma GCC unroll 6
-  for (int i = 0; i < n; ++i) {
-    V t[n];
-    F::weight(half[i], t);
-#pragma GCC unroll 6
-    for (int j = 0; j < n; ++j) store(u + (i * n + j) * stride, t[j]);
-  }
-}
+constexpr std::make_integer_sequence<int, 4> kEachPhase{};
 
-// The taps of one depth as vectors over the lanes. A filter's taps lie side by side: whole squares
-// are read along them and transposed. Where a vector is longer than a filter, what follows the
-// filter is read too and dropped, unless that would pass the end of the array.
-template <class T, int taps>
-CNNCORE_HD void read_filters(const WinogradFilters<T>& filters, index_t k,
-                             typename Simd<T>::vector* g) {
-  using V = typename Simd<T>::vector;
-  constexpr int width = Simd<T>::width;
-  const T* const from = filters.data + k * filters.depth;
-  constexpr int whole = width > taps ? 1 : taps / width, read = width > taps ? taps : width;
-#pragma GCC unroll 4
-  for (int square = 0; square < whole; ++square) {
-    V a[width];
-#pragma GCC unroll 16
-    for (int l = 0; l < width; ++l) {
-      const T* const p = from + l * filters.lane + square * width;
-      if (l >= filters.lanes) {
-        a[l] = V{};
-      } else if (width > taps && p + width > filters.end) {
-        alignas(kVectorBytes) T last[width] = {};
-        for (int t = 0; t < taps; ++t) last[t] = p[t];
-        a[l] = load(last);
-      } else {
-        a[l] = load(p);
-      }
-    }
-    transpose_square<T>(a);
-#pragma GCC unroll 16
-    for (int t = 0; t < read; ++t) g[square * width + t] = a[t];
-  }
-#pragma GCC unroll 8
-  for (int t = whole * width; t < taps; ++t) {
-    alignas(kVectorBytes) T lanes[width] = {};
-    for (int l = 0; l < filters.lanes; ++l) lanes[l] = from[l * filters.lane + t];
-    g[t] = load(lanes);
-  }
-  if (filters.flip) {
-#pragma GCC unroll 8
-    for (int t = 0; t < taps / 2; ++t) {
-      const V other = g[t];
-      g[t] = g[taps - 1 - t];
-      g[taps - 1 - t] = other;
-    }
-  }
-}
-
-// How a form transforms the taps of one filter.
-template <class T, class F>
-struct Whole {
-  static constexpr int taps = F::taps * F::taps;
-  static CNNCORE_HD void transform(const typename Simd<T>::vector* g, T* u, index_t stride) {
-    transform_filter<F>(g, u, stride);
-  }
-};
-
-// Result 2 t + b of a transpose with stride 2 (counted from the padding's edge) is
-// g[b] y[t] + g[b + 2] y[t - 1]: two taps on the pixels t - 1, t for either parity b.
-template <class T, class F>
-struct Phases {
-  static constexpr int taps = 16;
-  static CNNCORE_HD void transform(const typename Simd<T>::vector* g, T* u, index_t stride) {
-#pragma GCC unroll 4
-    for (int phase = 0; phase < 4; ++phase) {
-      const int row = phase / 2, column = phase % 2;
-      typename Simd<T>::vector part[4];
-#pragma GCC unroll 4
-      for (int t = 0; t < 4; ++t) part[t] = g[(row + 2 - t / 2 * 2) * 4 + column + 2 - t % 2 * 2];
-      transform_filter<F>(part, u + phase * F::points * F::points * stride, stride);
-    }
-  }
-};
-
-template <class T, class Filter>
-void weights(const WinogradFilters<T>& filters, index_t count, T* u, index_t stride, index_t next) {
-  constexpr int taps = Filter::taps;
-  for (index_t k = 0; k < count; ++k) {
-    typename Simd<T>::vector g[taps];
-    read_filters<T, taps>(filters, k, g);
-    Filter::transform(g, u + k * next, stride);
-  }
-}
-
-template <class T, class Filter>
-void pack(const WinogradFilters<T>& filters, index_t count, T* packed, index_t next) {
-  constexpr int taps = Filter::taps;
-  for (index_t k = 0; k < count; ++k) {
-    typename Simd<T>::vector g[taps];
-    read_filters<T, taps>(filters, k, g);
-    for (int t = 0; t < taps; ++t) store(packed + k * next + t * Simd<T>::width, g[t]);
-  }
-}
-
-template <class T, class Filter>
-void packed_weights(const T* packed, index_t packed_next, index_t count, T* u, index_t stride,
-                    index_t next) {
-  constexpr int taps = Filter::taps;
-  for (index_t k = 0; k < count; ++k) {
-    typename Simd<T>::vector g[taps];
-#pragma GCC unroll 16
-    for (int t = 0; t < taps; ++t) g[t] = load(packed + k * packed_next + t * Simd<T>::width);
-    Filter::transform(g, u + k * next, stride);
-  }
+template <class T, class F, int taps>
+void phase_output(const T* products, index_t stride, index_t next, index_t tiles, const T* bias,
+                  T* out, index_t pitch) {
+  output_phases<T, F, taps>(products, stride, next, tiles, bias, out, pitch, kEachPhase);
 }
 
 template <class T, class F>
 void weight_gradient(const T* products, index_t stride, index_t next, index_t count, T* out) {
   constexpr int width = Simd<T>::width, taps = F::taps;
   for (index_t k = 0; k < count; ++k, products += next, out += taps * taps * width)
-    contract<T, WeightAxis<F>>(
+    contract<T, WeightAxis<F>, WeightAxis<F>, F::points>(
         products, stride, [=](int i, int j, auto g) { store(out + (i * taps + j) * width, g); });
+}
+
+template <class T, class F, int taps, int... phase>
+CNNCORE_HD void weight_phases(const T* products, index_t stride, index_t next, index_t count,
+                              T* out, std::integer_sequence<int, phase...>) {
+  constexpr int width = Simd<T>::width, points = F::points * F::points;
+  for (index_t k = 0; k < count; ++k, products += next, out += taps * taps * width)
+    (contract<T, WeightAxis<PhaseRows<F, taps, phase>>, WeightAxis<PhaseColumns<F, taps, phase>>,
+              F::points>(products + phase * points * stride, stride,
+                         [=](int i, int j, auto g) {
+                           const int row = 2 * i + kWinogradPhases[phase].row;
+                           const int column = 2 * j + kWinogradPhases[phase].column;
+                           store(out + (row * taps + column) * width, g);
+                         }),
+     ...);
+}
+
+template <class T, class F, int taps>
+void phase_weight_gradient(const T* products, index_t stride, index_t next, index_t count, T* out) {
+  weight_phases<T, F, taps>(products, stride, next, count, out, kEachPhase);
 }
 
 // --- planes <-> vectors of channels --------------------------------------------------------------
@@ -314,9 +220,11 @@ void scatter(const T* in, index_t lanes, index_t pixels, T* planes, index_t stri
 template <class T, class F, class Filter>
 CNNCORE_HD WinogradForm<T> make_common() {
   WinogradForm<T> form{};
+  form.outputs = F::outputs;
   form.points = F::points;
-  form.step = F::outputs;
-  form.input = &expand<T, InputAxis<F>>;
+  form.input = &expand<T, InputAxis<F>, InputAxis<F>, F::points>;
+  form.gradient = &expand<T, GradientAxis<F>, GradientAxis<F>, F::points>;
+  form.output = &output<T, F>;
   form.weights = &weights<T, Filter>;
   form.pack = &pack<T, Filter>;
   form.packed_weights = &packed_weights<T, Filter>;
@@ -326,22 +234,23 @@ CNNCORE_HD WinogradForm<T> make_common() {
 template <class T, class F>
 CNNCORE_HD WinogradForm<T> make_form() {
   WinogradForm<T> form = make_common<T, F, Whole<T, F>>();
-  form.outputs = F::outputs;
   form.taps = F::taps;
-  form.products = F::points * F::points;
-  form.gradient = &expand<T, GradientAxis<F>>;
-  form.output = &output<T, F>;
+  form.phases = 1;
+  form.phase_input[0] = form.input;
   form.weight_gradient = &weight_gradient<T, F>;
   return form;
 }
 
-template <class T, class F>
-CNNCORE_HD WinogradForm<T> make_phases() {
-  WinogradForm<T> form = make_common<T, F, Phases<T, F>>();
-  form.outputs = 2 * F::outputs;
-  form.taps = 4;
-  form.products = 4 * F::points * F::points;
-  form.output = &output_phases<T, F>;
+template <class T, class F, int taps, int... phase>
+CNNCORE_HD WinogradForm<T> make_phases(std::integer_sequence<int, phase...>) {
+  WinogradForm<T> form = make_common<T, F, Phases<T, F, taps>>();
+  form.taps = taps;
+  form.phases = 4;
+  ((form.phase_input[phase] = &expand<T, InputAxis<PhaseRows<F, taps, phase>>,
+                                      InputAxis<PhaseColumns<F, taps, phase>>, F::points>),
+   ...);
+  form.phase_output = &phase_output<T, F, taps>;
+  form.weight_gradient = &phase_weight_gradient<T, F, taps>;
   return form;
 }
 
@@ -349,9 +258,12 @@ template <class T>
 CNNCORE_HD WinogradKernels<T> make_table() {
   WinogradKernels<T> table{};
   table.width = Simd<T>::width;
-  table.four = make_form<T, Four<T>>();
-  table.two = make_form<T, Two<T>>();
-  table.phases = make_phases<T, Three<T>>();
+  table.four = make_form<T, F43<T>>();
+  table.two = make_form<T, F23<T>>();
+  table.phases[0][0] = make_phases<T, F32<T>, 3>(kEachPhase);
+  table.phases[0][1] = make_phases<T, F32<T>, 4>(kEachPhase);
+  table.phases[1][0] = make_phases<T, F42<T>, 3>(kEachPhase);
+  table.phases[1][1] = make_phases<T, F42<T>, 4>(kEachPhase);
   table.gather = &gather<T>;
   table.scatter = &scatter<T>;
   return table;

@@ -1,4 +1,5 @@
-// Winograd's minimal filtering along one axis: the forms F(4, 3), F(2, 3) and F(3, 2).
+// Winograd's minimal filtering along one axis: the forms F(4, 3), F(2, 3), F(4, 2), F(3, 2), F(m,
+// 1).
 //
 // Toom and Cook: two polynomials of m and r coefficients are multiplied by multiplying their values
 // at n = m + r - 1 points (one of them may be infinity: the leading coefficient). With points p_j,
@@ -18,7 +19,7 @@ namespace CNNCORE_ISA_NAMESPACE {
 // rounding errors are 1.4 times smaller along each axis than with the usual 0, ±1, ±2, ∞
 // (docs/accuracy.md), for the same operations.
 template <class T>
-struct Four {
+struct F43 {
   using V = typename Simd<T>::vector;
   static constexpr int outputs = 4, taps = 3, points = 6;
   static constexpr T a = T(0.70710678118654752440), b = T(1.41421356237309504880);
@@ -71,7 +72,7 @@ struct Four {
 
 // F(2, 3) with points 0, ±1, ∞.
 template <class T>
-struct Two {
+struct F23 {
   using V = typename Simd<T>::vector;
   static constexpr int outputs = 2, taps = 3, points = 4;
 
@@ -106,13 +107,13 @@ struct Two {
   }
 };
 
-// F(3, 2), points as in Two: its tiles are of four pixels, too.
+// F(3, 2), points as in F(2, 3): its tiles are of four pixels, too.
 template <class T>
-struct Three {
+struct F32 {
   using V = typename Simd<T>::vector;
   static constexpr int outputs = 3, taps = 2, points = 4;
 
-  static CNNCORE_HD void input(const V* d, V* t) { Two<T>::input(d, t); }
+  static CNNCORE_HD void input(const V* d, V* t) { F23<T>::input(d, t); }
   static CNNCORE_HD void output(const V* p, V* y) {
     const V even = T(0.5) * (p[1] + p[2]);
     y[0] = p[0] + even;
@@ -124,6 +125,99 @@ struct Three {
     u[1] = g[0] + g[1];
     u[2] = g[0] - g[1];
     u[3] = g[1];
+  }
+  static CNNCORE_HD void gradient(const V* y, V* t) {
+    const V even = y[0] + y[2];
+    t[0] = y[0];
+    t[1] = even + y[1];
+    t[2] = even - y[1];
+    t[3] = y[2];
+  }
+  static CNNCORE_HD void weight_gradient(const V* p, V* g) {
+    g[0] = p[0] + T(0.5) * (p[1] + p[2]);
+    g[1] = T(0.5) * (p[1] - p[2]) + p[3];
+  }
+};
+
+// F(4, 2) with points ±a, ±b, ∞. Without zero the transforms are made of even and odd halves; a
+// search for small errors found a = 2/5, b = 5/4: they are no larger than those of a plain sum.
+template <class T>
+struct F42 {
+  using V = typename Simd<T>::vector;
+  static constexpr int outputs = 4, taps = 2, points = 5;
+  static constexpr T a = T(0.4), b = T(1.25), aa = T(0.16), bb = T(1.5625);
+  static constexpr T na = T(1 / (0.8 * (0.16 - 1.5625)));  // 1 / N of a; of -a: the negative
+  static constexpr T nb = T(1 / (2.5 * (1.5625 - 0.16)));
+
+  static CNNCORE_HD void input(const V* d, V* t) {
+    const V odd_a = d[3] - bb * d[1], even_a = d[2] - bb * d[0];
+    const V odd_b = d[3] - aa * d[1], even_b = d[2] - aa * d[0];
+    t[0] = odd_a + a * even_a;
+    t[1] = odd_a - a * even_a;
+    t[2] = odd_b + b * even_b;
+    t[3] = odd_b - b * even_b;
+    t[4] = (d[4] + (aa * bb) * d[0]) - (aa + bb) * d[2];
+  }
+  static CNNCORE_HD void output(const V* p, V* y) {
+    const V even_a = p[0] - p[1], odd_a = p[0] + p[1], even_b = p[2] - p[3], odd_b = p[2] + p[3];
+    y[0] = na * even_a + nb * even_b;
+    y[1] = (na * a) * odd_a + (nb * b) * odd_b;
+    y[2] = (na * aa) * even_a + (nb * bb) * even_b;
+    y[3] = (p[4] + (na * aa * a) * odd_a) + (nb * bb * b) * odd_b;
+  }
+  static CNNCORE_HD void weight(const V* g, V* u) {
+    u[0] = g[0] + a * g[1];
+    u[1] = g[0] - a * g[1];
+    u[2] = g[0] + b * g[1];
+    u[3] = g[0] - b * g[1];
+    u[4] = g[1];
+  }
+  static CNNCORE_HD void gradient(const V* y, V* t) {
+    const V even_a = y[0] + aa * y[2], odd_a = y[1] + aa * y[3];
+    const V even_b = y[0] + bb * y[2], odd_b = y[1] + bb * y[3];
+    t[0] = even_a + a * odd_a;
+    t[1] = even_a - a * odd_a;
+    t[2] = even_b + b * odd_b;
+    t[3] = even_b - b * odd_b;
+    t[4] = y[3];
+  }
+  static CNNCORE_HD void weight_gradient(const V* p, V* g) {
+    g[0] = na * (p[0] - p[1]) + nb * (p[2] - p[3]);
+    g[1] = (p[4] + (na * a) * (p[0] + p[1])) + (nb * b) * (p[2] + p[3]);
+  }
+};
+
+// F(m, 1) at the finite points of F(m, 2): what that is where its second tap is zero, and with it
+// the product at infinity. Sums of both may be taken before their common `output`.
+template <class F>
+struct OneTap {
+  using V = typename F::V;
+  static constexpr int outputs = F::outputs, taps = 1, points = F::points - 1;
+
+  static CNNCORE_HD void input(const V* d, V* t) {
+    V pixels[F::points] = {}, all[F::points];
+#pragma GCC unroll 6
+    for (int i = 0; i < points; ++i) pixels[i] = d[i];
+    F::input(pixels, all);
+#pragma GCC unroll 6
+    for (int i = 0; i < points; ++i) t[i] = all[i];
+  }
+  static CNNCORE_HD void output(const V* p, V* y) {
+    V all[F::points] = {};
+#pragma GCC unroll 6
+    for (int i = 0; i < points; ++i) all[i] = p[i];
+    F::output(all, y);
+  }
+  static CNNCORE_HD void weight(const V* g, V* u) {
+#pragma GCC unroll 6
+    for (int i = 0; i < points; ++i) u[i] = g[0];
+  }
+  static CNNCORE_HD void weight_gradient(const V* p, V* g) {
+    V all[F::points] = {}, both[2];
+#pragma GCC unroll 6
+    for (int i = 0; i < points; ++i) all[i] = p[i];
+    F::weight_gradient(all, both);
+    g[0] = both[0];
   }
 };
 
