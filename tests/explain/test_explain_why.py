@@ -24,9 +24,11 @@ def test_the_least_is_chosen_and_the_precision_is_heeded() -> None:
     assert steps == sorted(steps)
     with cnncore.set_precision("strict"):
         strict = why(WEIGHT, SHAPE, padding=1)
+        strided = why(WEIGHT, SHAPE, stride=2, padding=1)
     assert strict.chosen == "winograd_2x2"
     assert "not with precision strict" in str(strict)
     assert "depthwise: no, it is for groups" in str(strict)
+    assert strided.chosen == "winograd_phases_4x4"  # as exact as a plain sum
 
 
 @pytest.mark.parametrize("direction", ["output", "input", "weight"])
@@ -55,7 +57,7 @@ def test_auto_runs_what_it_says(direction: str, precision: str) -> None:
 def test_layers_bring_their_settings() -> None:
     plain = why(nn.Conv2d(8, 16, 3, stride=2, padding=1, groups=2), (2, 8, 10, 10))
     assert plain.layer.startswith("conv2d: (2, 8, 10, 10), 16 filters of 3x3, 2 groups, float32")
-    assert "winograd: no, it is for 3x3 kernels with stride 1" in str(plain)
+    assert "winograd_4x4: no, it is for 3x3 kernels with stride 1" in str(plain)
     layer = nn.ConvTranspose2d(8, 4, 4, stride=2, padding=1)
     back = why(layer, (2, 8, 5, 5))
     assert back.layer.startswith("conv_transpose2d: (2, 4, 10, 10), 8 filters of 4x4")

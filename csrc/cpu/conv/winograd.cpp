@@ -11,7 +11,8 @@ namespace {
 
 constexpr index_t kBlockProducts = 2016;     // of a block: 56 tiles of 36, 28 of 64
 constexpr index_t kBlockTiles = 56;          // four micro-kernel tiles of 14 rows
-constexpr index_t kFewTiles = 100;           // up to here U is larger than V and M
+constexpr index_t kFewTiles = 100;           // up to here U is larger than V and M,
+constexpr index_t kFewProducts = 3600;       // while M of a panel fits the second-level cache
 constexpr index_t kFilterBytes = 256 << 10;  // of U that a task of few tiles makes at a time
 
 // As many tiles a block as wanted, but an even number of blocks: two threads share them evenly.
@@ -21,7 +22,7 @@ index_t block_tiles(index_t tiles, index_t products) {
 }
 
 bool few_tiles(index_t tiles, index_t products) {
-  return tiles <= kFewTiles && tiles * products <= kFewTiles * 36;
+  return tiles <= kFewTiles && tiles * products <= kFewProducts;
 }
 
 }  // namespace
@@ -84,7 +85,7 @@ Winograd<T>::Winograd(const ConvShape& shape, ConvDirection direction, index_t m
       p_(winograd_problem(shape, direction, m)),
       direction_(direction),
       grid_(p_.grid()),
-      few_(few_tiles(grid_.count(), form_.products())),
+      few_(few_tiles(grid_.count(), rows())),
       borrowed_(weight),
       weight_size_(shape.weight_size()),
       kept_size_(

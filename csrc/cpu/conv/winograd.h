@@ -1,4 +1,4 @@
-// Winograd convolution: 3 x 3 filters, stride 1, with fewer products.
+// Winograd convolution with fewer products: 3 x 3 filters with stride 1, 3 x 3 and 4 x 4 with 2.
 //
 // A tile of m x m results of a convolution with 3 x 3 taps depends on n x n pixels, n = m + 2.
 // Toom and Cook multiply polynomials by their values at n points; transposed, that is
@@ -27,9 +27,24 @@
 // The gradient towards the weights is its transpose in g: Gᵀ [ (A gy Aᵀ) ⊙ (Bᵀ d B) ] G, summed
 // over tiles (winograd_weight.cpp).
 //
-// A transpose with 4 x 4 taps and stride 2 is four convolutions with 2 x 2 taps, one for each
-// parity of row and column of its results, that read the same pixels: one V serves all (F(3 x 3, 2
-// x 2), 64 products instead of 144 for 6 x 6 results).
+// Stride 2. A filter of 4 x 4 taps is four of 2 x 2, its phases: those at even or odd rows and
+// columns. Each meets the pixels of one parity only, where it is a convolution with stride 1, and
+// the results are the sum of the four. So V and U have four phases side by side along the depth
+//
+//   M[e] = sum over phases and channels of V[e] (tiles x (phases, channels)) · U[e]
+//
+// and one inverse transform takes the sum back: F(m x m, 2 x 2) with n = m + 1 points an axis makes
+// 4 n n products for 16 m m. In the transpose each phase makes the results of one parity, and all
+// read the same pixels: one V, and an M for each phase. In the gradient towards the weights one
+// phase of V and one Y make one phase of P.
+//
+// A filter of 3 x 3 taps has phases of 2 x 2, 2 x 1, 1 x 2 and one tap. Where there is one tap
+// along an axis, the other is zero, and with it the product at infinity: F(m, 1) at the other
+// points. (2 n - 1)² products remain for 9 m m, 81 for 144 with m = 4 and 49 for 81 with m = 3. The
+// phases are in such an order that those with a product at e are neighbours: a range of the depth.
+//
+// m = 3 has the points 0, ±1, ∞, m = 4 has ±a, ±b, ∞ (winograd_axis.h); both are about as
+// exact as a plain sum. Which is cheaper is a matter of how well the tiles fit.
 //
 // What it costs: rounding errors grow with m (docs/accuracy.md), and a NaN or infinity in x spreads
 // over the results of its whole tile.
