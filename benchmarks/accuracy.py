@@ -112,8 +112,8 @@ Half a unit in the last place of float32 is 6.0e-08 of a value.
 - `winograd_4x4` has its points at 0, ±√½, ±√2 and infinity instead of the usual 0, ±1, ±2: the
   same number of operations, and no constant is far from 1.
 {points}
-- With stride 2, `winograd_phases_3x3` has the points 0, ±1 and infinity, `winograd_phases_4x4` ±2/5,
-  ±5/4 and infinity: they are about as exact as `implicit_gemm`, and `"strict"` allows both.
+- With stride 2, `winograd_phases_3x3` has the points 0, ±1 and infinity, `winograd_phases_4x4` has
+  ±2/5, ±5/4 and infinity: about as exact as `implicit_gemm`, so that `"strict"` allows both.
 - All algorithms give the same bits for any number of threads. Another instruction set or another
   algorithm rounds differently.
 - **NaN and infinity.** A plain sum spreads a NaN in x over the 3x3 results that read it. A
