@@ -19,7 +19,7 @@ import strict_arrays
 from cnncore import kernels
 from cnncore.kernels import cuda, dispatch
 from cnncore.kernels.cuda import runtime
-from cnncore.kernels.epilogue import Epilogue
+from cnncore.kernels.epilogue import Epilogue, Gate
 
 REAL = os.environ.get("CNNCORE_TEST_DEVICE") == "cuda"
 DEVICE = "cuda" if REAL else "cuda on the host"
@@ -71,6 +71,8 @@ def brought_in(value):
     """The array on the device, in native byte order, with the strides it has here."""
     if isinstance(value, Epilogue):
         return dataclasses.replace(value, residual=brought_in(value.residual))
+    if isinstance(value, Gate):
+        return dataclasses.replace(value, y=brought_in(value.y))
     if isinstance(value, tuple):
         return tuple(map(brought_in, value))
     if type(value) is not np.ndarray:

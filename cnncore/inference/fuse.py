@@ -30,7 +30,7 @@ from cnncore.ops.conv import Conv2d, ConvTranspose2d
 from cnncore.ops.elementwise import Add, Div, Mul, Sub
 from cnncore.ops.linalg import MatMul
 from cnncore.ops.linear import Linear
-from cnncore.ops.norm import Normalize
+from cnncore.ops.normalize import Normalize
 
 Array = Any
 

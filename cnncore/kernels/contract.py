@@ -23,7 +23,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from cnncore.geometry import Pair, Window2d
-from cnncore.kernels.epilogue import Epilogue
+from cnncore.kernels.epilogue import Epilogue, Gate
 from cnncore.taps import Bins, Taps
 
 Array = Any  # numpy.ndarray or cupy.ndarray; the two share no useful static type
@@ -225,13 +225,19 @@ def row_linear2(x: Array, z: Array, a: Array, b: Array, c: Array) -> Array:
 
 
 def normalize(
-    x: Array, weight: Array | None, bias: Array | None, joined: int, eps: float
+    x: Array,
+    weight: Array | None,
+    bias: Array | None,
+    joined: int,
+    eps: float,
+    epilogue: Epilogue | None = None,
 ) -> tuple[Array, Array, Array]:
     """``y = weight · (x − mean) / √(variance + eps) + bias``, and mean and biased variance.
 
     x ``(N, G, M, I)``, weight and bias ``(G·M,)`` or None.  Elements along the last axis and axis
     ``joined`` (0: batch norm, 2: group norm) share mean and variance, which are float64, of shape
-    ``(1, G, M)`` or ``(N, G, 1)``.  At least one element a group.
+    ``(1, G, M)`` or ``(N, G, 1)``.  At least one element a group.  ``epilogue`` is applied to y;
+    its activation is one of ``OUTPUT_TELLS``.
     """
     raise NotImplementedError
 
@@ -244,13 +250,15 @@ def normalize_backward(
     rstd: Array,
     joined: int,
     fixed: bool = False,
+    gate: Gate | None = None,
 ) -> tuple[Array, Array, Array]:
     """Gradients of ``y = weight · x̂ + bias``, ``x̂ = (x − mean) · rstd``: towards x, weight, bias.
 
     With ``g = weight · gy`` and ``M`` the mean over a group:
     ``gx = rstd · (g − M(g) − x̂ · M(g x̂))`` where mean and ``rstd = 1/√(variance + eps)`` came from
     x, ``rstd · g`` if they are ``fixed``; ``gweight = Σ gy x̂``, ``gbias = Σ gy``, ``(G·M,)``.
-    gy and x ``(N, G, M, I)``; mean and rstd as ``normalize`` gives its statistics.
+    gy and x ``(N, G, M, I)``; mean and rstd as ``normalize`` gives its statistics.  With ``gate``
+    gy is the gradient of an activation's result, and ``gy · f'`` stands for it above.
     """
     raise NotImplementedError
 

@@ -6,6 +6,7 @@ compiled code takes (contiguous, aligned, native byte order) and its refusals be
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -17,7 +18,7 @@ from cnncore.geometry import Pair, Window2d
 from cnncore.kernels import array, switches
 from cnncore.kernels.array import put_add as put_add  # NumPy's indexing is compiled already
 from cnncore.kernels.array import take as take
-from cnncore.kernels.epilogue import Epilogue
+from cnncore.kernels.epilogue import Epilogue, Gate, limits
 from cnncore.taps import Bins, Taps
 
 Array = Any
@@ -374,11 +375,21 @@ def row_linear2(x: Array, z: Array, a: Array, b: Array, c: Array) -> Array:
 
 
 def normalize(
-    x: Array, weight: Array | None, bias: Array | None, joined: int, eps: float
+    x: Array,
+    weight: Array | None,
+    bias: Array | None,
+    joined: int,
+    eps: float,
+    epilogue: Epilogue | None = None,
 ) -> tuple[Array, Array, Array]:
     """See ``contract.normalize``."""
     affine = (None if v is None else _ready(v) for v in (weight, bias))
-    y, mean, variance = _call(_native.normalize, _ready(x), *affine, joined == 0, eps)
+    residual, low, high = None, math.nan, math.nan
+    if epilogue is not None:
+        low, high = limits(epilogue.activation, epilogue.params)
+        residual = None if epilogue.residual is None else _ready(epilogue.residual)
+    ending = (residual, low, high)
+    y, mean, variance = _call(_native.normalize, _ready(x), *affine, joined == 0, eps, *ending)
     return y, mean, variance
 
 
@@ -390,12 +401,16 @@ def normalize_backward(
     rstd: Array,
     joined: int,
     fixed: bool = False,
+    gate: Gate | None = None,
 ) -> tuple[Array, Array, Array]:
     """See ``contract.normalize_backward``."""
     factors = None if weight is None else _ready(weight)
     statistics = (_ready(mean), _ready(rstd), joined == 0, fixed)
+    ending: tuple[Any, ...] = (None, math.nan, math.nan)
+    if gate is not None:
+        ending = (_ready(gate.y), *limits(gate.activation, gate.params))
     gx, gweight, gbias = _call(
-        _native.normalize_backward, _ready(gy), _ready(x), factors, *statistics
+        _native.normalize_backward, _ready(gy), _ready(x), factors, *statistics, *ending
     )
     return gx, gweight, gbias
 

@@ -182,7 +182,12 @@ def row_linear2(x: Array, z: Array, a: Array, b: Array, c: Array) -> Array:
 
 
 def normalize(
-    x: Array, weight: Array | None, bias: Array | None, joined: int, eps: float
+    x: Array,
+    weight: Array | None,
+    bias: Array | None,
+    joined: int,
+    eps: float,
+    epilogue: Any = None,
 ) -> tuple[Array, Array, Array]:
     """Same shape, and two numbers a group."""
     groups = tuple(1 if axis == joined else n for axis, n in enumerate(x.shape[:3]))
@@ -197,6 +202,7 @@ def normalize_backward(
     rstd: Array,
     joined: int,
     fixed: bool = False,
+    gate: Any = None,
 ) -> tuple[Array, Array, Array]:
     """The shape of x, and two numbers a channel."""
     channels = (x.shape[1] * x.shape[2],)

@@ -12,6 +12,7 @@ from cnncore.nn.norm import (
     GroupNorm,
     InstanceNorm2d,
     LayerNorm,
+    activated,
     norm_layer,
 )
 from cnncore.nn.shapes import shapes_only
@@ -87,6 +88,7 @@ __all__ = [
     "Softsign",
     "Tanh",
     "Upsample",
+    "activated",
     "init",
     "norm_layer",
     "shapes_only",

@@ -8,6 +8,7 @@ from typing import Any
 from cnncore.autograd import Tensor
 from cnncore.errors import ArgumentError
 from cnncore.nn.module import Module
+from cnncore.nn.norm import activated, fuses
 
 
 class ModuleList(Module):
@@ -59,7 +60,14 @@ class Sequential(ModuleList):
             self.append(module)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Any:
-        """The last module's result."""
-        for module in self:
-            x = module(x)
+        """The last module's result; a batch norm and the activation after it are one pass."""
+        modules = iter((*self, None))
+        module = next(modules)
+        while module is not None:
+            after = next(modules)
+            if fuses(module, after):
+                x, after = activated(module, after, x), next(modules)
+            else:
+                x = module(x)
+            module = after
         return x

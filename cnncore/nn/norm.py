@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 
 from cnncore import ops
-from cnncore.autograd import Tensor
+from cnncore.autograd import Tensor, events
 from cnncore.errors import ArgumentError
 from cnncore.geometry import as_int
 from cnncore.nn.module import Buffer, Module, Parameter
+from cnncore.nn.stateless import ReLU, ReLU6
 
 
 def _ones(size: Any) -> np.ndarray[Any, Any]:
@@ -53,8 +54,8 @@ class BatchNorm2d(Module):
         self.running_var = Buffer(_ones(num_features)) if track_running_stats else None
         self.num_batches_tracked = Buffer(np.zeros((), np.int64)) if track_running_stats else None
 
-    def forward(self, x: Any) -> Tensor:
-        """Same shape."""
+    def forward(self, x: Any, residual: Any = None, activation: str = "") -> Tensor:
+        """Same shape; with ``residual`` and ``activation`` as ``ops.batch_norm`` takes them."""
         momentum = 0.0 if self.momentum is None else self.momentum
         if self.training and self.num_batches_tracked is not None:
             self.num_batches_tracked.data[...] += 1
@@ -69,7 +70,43 @@ class BatchNorm2d(Module):
             self.training or self.running_mean is None,
             momentum,
             self.eps,
+            residual=residual,
+            activation=activation,
         )
+
+
+# What may follow a batch norm within its own pass over memory.
+_FUSED: dict[Any, str] = {ReLU: "relu", ReLU6: "relu6", ops.relu: "relu", ops.relu6: "relu6"}
+
+
+def fuses(norm: Module, act: Any) -> bool:
+    """Whether ``activated`` has one pass for a norm and what follows it, a module or an op.
+
+    Only in training: in evaluation a batch norm is constant, and ``cnncore.compile`` folds it away.
+    Not while somebody observes, who is to see every layer.
+    """
+    return (
+        type(norm) is BatchNorm2d
+        and norm.training
+        and (type(act) if isinstance(act, Module) else act) in _FUSED
+        and not events.observers
+    )
+
+
+def activated(norm: Module, act: Any, x: Any, residual: Any = None) -> Tensor:
+    """``act(norm(x) + residual)``, in one pass over memory where ``fuses`` says so.
+
+    >>> import numpy as np
+    >>> activated(BatchNorm2d(1), ReLU(), np.array([[[[-1.0, 1.0]]]], np.float32)).numpy().round(2)
+    array([[[[0., 1.]]]], dtype=float32)
+    """
+    if fuses(norm, act):
+        activation = _FUSED[type(act) if isinstance(act, Module) else act]
+        y: Tensor = norm(x, residual, activation)
+        return y
+    y = norm(x)
+    y = act(y if residual is None else y + residual)
+    return y
 
 
 class FrozenBatchNorm2d(Module):

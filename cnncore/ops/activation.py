@@ -15,6 +15,7 @@ from cnncore import kernels
 from cnncore.autograd import Function, Tensor
 from cnncore.errors import ArgumentError, GraphError, ShapeError
 from cnncore.kernels.dispatch import array_module
+from cnncore.kernels.epilogue import OUTPUT_TELLS
 from cnncore.ops.arguments import axis_index, float_tensor
 from cnncore.ops.elementwise import exp, mul, neg, sub, where
 from cnncore.ops.linear import LinearMap, apply
@@ -23,9 +24,7 @@ from cnncore.ops.shape import reshape
 
 Array = Any
 
-# Here f'(f(x)) = f'(x): keeping the output serves as well as the input, and the next layer keeps
-# that array anyway.
-OUTPUT_TELLS = frozenset({"relu", "relu6", "hardtanh"})
+# Of OUTPUT_TELLS the output is kept, not the input: the next layer keeps that array anyway.
 # Straight pieces: the second derivative is zero everywhere.
 STRAIGHT = OUTPUT_TELLS | {"leaky_relu", "hardsigmoid"}
 

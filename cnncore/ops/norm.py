@@ -1,192 +1,30 @@
-"""Batch, layer, group and instance norm: one mechanism.  And local response norm.
-
-All four subtract a mean and divide by a deviation; they differ only in which elements share them.
-Every input is seen as rows ``(N, G, M, I)`` of I adjacent elements, whose statistics are joined
-over N (batch norm) or over M (the others).
-
-    op              N G M I                        joined over
-    batch_norm      N C 1 H·W                      N
-    instance_norm   N C 1 H·W                      nothing
-    group_norm      N groups C/groups H·W          M
-    layer_norm      rows 1 1 elements              nothing
-"""
+"""Batch, layer, group and instance norm: one mechanism (``normalize.py``).  Local response norm."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from cnncore import kernels
-from cnncore.autograd import Function, Tensor
+from cnncore.autograd import Tensor, events
 from cnncore.errors import ArgumentError, DTypeError, ShapeError
 from cnncore.geometry import as_int
 from cnncore.kernels.checks.arrays import same_device
 from cnncore.kernels.dispatch import array_module
+from cnncore.ops.activation import relu, relu6
 from cnncore.ops.arguments import float_tensor
-from cnncore.ops.elementwise import add, div, mul, neg, pow, sub
+from cnncore.ops.elementwise import add, div, mul, pow
 from cnncore.ops.linear import LinearMap, apply
-from cnncore.ops.reduce import sum
+from cnncore.ops.normalize import Normalize, Rows
 from cnncore.ops.shape import reshape
 from cnncore.taps import Taps
 
 Array = Any
-Gradients = tuple[Tensor | None, ...]
 
-
-@dataclass(frozen=True)
-class Rows:
-    """An input as rows ``(N, G, M, I)``, statistics joined over axis 0 or 2 of ``(N, G, M)``."""
-
-    shape: tuple[int, int, int, int]
-    joined: int
-    # Mean and 1/deviation of each group given from outside (running statistics), or None.
-    fixed: tuple[Array, Array] | None = None
-
-    @property
-    def count(self) -> int:
-        """Elements that share one mean."""
-        return self.shape[self.joined] * self.shape[3]
-
-    def spread(self, groups: Array, like: Array) -> Array:
-        """Values per group or per channel, as one per row in the type of ``like``: ``(R,)``."""
-        wide = array_module(like).broadcast_to(groups, self.shape[:3])
-        return wide.astype(like.dtype).reshape(-1)
-
-    def per_channel(self, values: Array) -> Array:
-        """``(C,)`` as ``(1, G, M)``, in float64."""
-        return values.reshape(1, self.shape[1], self.shape[2]).astype(np.float64)
-
-    @property
-    def groups(self) -> tuple[int, int, int]:
-        """Shape of one number a group: ``(1, G, M)`` or ``(N, G, 1)``."""
-        N, G, M, _ = self.shape
-        return (1, G, M) if self.joined == 0 else (N, G, 1)
-
-
-class Normalize(Function):
-    """``y = weight · (x − mean) · rstd + bias``, rows as ``Rows`` says, two factors a channel.
-
-    Keeps x, the weight, and the mean and rstd of every group.
-    """
-
-    def __init__(self, rows: Rows, eps: float) -> None:
-        self.rows, self.eps = rows, eps
-
-    def forward(self, x: Array, weight: Array | None, bias: Array | None) -> Array:
-        rows, rank4 = self.rows, x.reshape(self.rows.shape)
-        if rows.fixed is None:
-            y, mean, variance = kernels.normalize(rank4, weight, bias, rows.joined, self.eps)
-            self.mean, self.variance = mean, variance
-            rstd = 1.0 / array_module(x).sqrt(variance + self.eps)
-        else:
-            mean, rstd = rows.fixed
-            y = self._fixed(rank4, weight, bias, mean, rstd)
-        self.keep_input(0, None if weight is None else 1)
-        self.keep(mean, rstd)
-        return y.reshape(x.shape)
-
-    def _fixed(
-        self, x: Array, weight: Array | None, bias: Array | None, mean: Array, rstd: Array
-    ) -> Array:
-        rows = self.rows
-        a = rstd if weight is None else rstd * rows.per_channel(weight)
-        b = -mean * a if bias is None else rows.per_channel(bias) - mean * a
-        flat = x.reshape(-1, rows.shape[3])
-        return kernels.row_linear(flat, rows.spread(a, x), rows.spread(b, x))
-
-    def backward(self, gy: Tensor) -> Gradients:
-        x, weight, mean, rstd = self.kept()
-        gx, gweight, gbias = NormalizeBackward(self.rows, self.eps, mean, rstd)(gy, x, weight)
-        return gx, gweight, gbias
-
-
-class NormalizeBackward(Function):
-    """The gradients of ``Normalize`` towards x, weight and bias, in two passes over the rows.
-
-    With ``x̂ = (x − mean)·rstd``, ``g = weight·gy`` and ``M`` the mean over a group:
-    ``gx = rstd · (g − M(g) − x̂·M(g·x̂))``, without the means if the statistics were fixed;
-    ``gweight = Σ gy·x̂``, ``gbias = Σ gy``.  Keeps gy, x and the weight.
-    """
-
-    def __init__(self, rows: Rows, eps: float, mean: Array, rstd: Array) -> None:
-        self.rows, self.eps, self.mean, self.rstd = rows, eps, mean, rstd
-
-    def forward(self, gy: Array, x: Array, weight: Array | None) -> tuple[Array, Array, Array]:
-        rows, mean, rstd = self.rows, self.mean, self.rstd
-        self.keep_input(0, 1, None if weight is None else 2)
-        fixed = rows.fixed is not None
-        if fixed:  # one number a channel, also where groups are smaller than that
-            xp = array_module(x)
-            mean, rstd = (xp.broadcast_to(s, rows.groups) for s in (mean, rstd))
-        pair = gy.reshape(rows.shape), x.reshape(rows.shape)
-        gx, gweight, gbias = kernels.normalize_backward(
-            *pair, weight, mean, rstd, rows.joined, fixed
-        )
-        return gx.reshape(x.shape), gweight, gbias
-
-    def backward(self, u: Tensor | None, v: Tensor | None, t: Tensor | None) -> Gradients:
-        """Second derivatives: the cotangents are ``u`` of gx, ``v`` of gweight, ``t`` of gbias.
-
-        ``L = <u, gx> + <v, gweight> + <t, gbias>``.  The projection ``T z = z − M z − x̂·M(z x̂)`` is
-        symmetric and ``gx = rstd·T g``.  So L depends on gy through ``weight·rstd·T u + v x̂ + t``;
-        on x through x̂, with ``h = ∂L/∂x̂``, and through rstd.
-        """
-        gy, x, weight = self.kept()
-        shape = self.rows.shape
-        gy, x = reshape(gy, shape), reshape(x, shape)
-        u = None if u is None else reshape(u, shape)
-        channels = (1, shape[1], shape[2], 1)
-        w, v, t = (None if z is None else reshape(z, channels) for z in (weight, v, t))
-        fixed = self.rows.fixed is not None
-        mean, rstd = self._statistics(x)
-        xhat = mul(sub(x, mean), rstd)
-        m = self._group_mean
-
-        def project(z: Tensor) -> Tensor:
-            return z if fixed else sub(sub(z, m(z)), mul(xhat, m(mul(z, xhat))))
-
-        ggy = gx = gweight = None
-        h = None if v is None else mul(v, gy)
-        if u is not None:
-            tu = mul(rstd, project(u))
-            ggy = tu if w is None else mul(w, tu)
-            gweight = reshape(sum(mul(gy, tu), (0, 3)), -1)
-            if not fixed:
-                g = gy if w is None else mul(w, gy)
-                ux, gx_mean = m(mul(u, xhat)), m(mul(g, xhat))
-                turned = mul(rstd, add(mul(u, gx_mean), mul(g, ux)))
-                h = neg(turned) if h is None else sub(h, turned)
-                slope = sub(sub(m(mul(u, g)), mul(m(u), m(g))), mul(ux, gx_mean))
-                gx = neg(mul(mul(rstd, rstd), mul(xhat, slope)))
-        for part in (None if v is None else mul(v, xhat), t):
-            ggy = part if ggy is None else ggy if part is None else add(ggy, part)
-        if h is not None:
-            through = mul(rstd, project(h))
-            gx = through if gx is None else add(gx, through)
-        flat = self.shapes[0]
-        if ggy is not None:
-            ggy = reshape(ggy if ggy.shape == shape else ggy.expand(shape), flat)
-        return (
-            ggy,
-            None if gx is None else reshape(gx, flat),
-            gweight if weight is not None else None,
-        )
-
-    def _group_mean(self, z: Tensor) -> Tensor:
-        return mul(sum(z, (self.rows.joined, 3), True), 1.0 / self.rows.count)
-
-    def _statistics(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and rstd as functions of x (for third derivatives), or the fixed ones."""
-        if self.rows.fixed is not None:
-            return Tensor(self.mean[..., None].astype(x.dtype)), Tensor(
-                self.rstd[..., None].astype(x.dtype)
-            )
-        mean = self._group_mean(x)
-        off = sub(x, mean)
-        return mean, pow(add(self._group_mean(mul(off, off)), self.eps), -0.5)
+# What batch_norm may have at its end.
+ACTIVATIONS = {"relu": relu, "relu6": relu6}
 
 
 def _affine(argument: str, value: Any, channels: int, x: Tensor) -> Tensor | None:
@@ -214,16 +52,58 @@ def _positive(argument: str, value: Any, zero: bool = False) -> float:
     return float(value)
 
 
+class _Ending(NamedTuple):
+    """What follows a normalisation: a residual added, an activation applied."""
+
+    residual: Tensor | None = None
+    activation: str = ""
+
+    @classmethod
+    def of(cls, x: Tensor, residual: Any, activation: str) -> _Ending:
+        """Checked."""
+        if activation and activation not in ACTIVATIONS:
+            raise ArgumentError(
+                "activation", f'"" or one of {tuple(ACTIVATIONS)}', repr(activation)
+            )
+        if residual is not None:
+            residual = float_tensor("residual", residual)
+            if residual.shape != x.shape:
+                raise ShapeError("residual", f"the shape of x {x.shape}", residual.shape)
+            if residual.dtype != x.dtype:
+                raise DTypeError("residual", f"that of x ({x.dtype})", str(residual.dtype))
+            same_device(("x", "residual"), (x.data, residual.data))
+        return cls(residual, activation)
+
+    def applied(self, y: Tensor) -> Tensor:
+        """As ops of their own."""
+        y = y if self.residual is None else add(y, self.residual)
+        return ACTIVATIONS[self.activation](y) if self.activation else y
+
+
+_NOTHING = _Ending()
+
+
 def _normalize(
-    x: Tensor, rows: Rows, weight: Tensor | None, bias: Tensor | None, eps: float
+    x: Tensor,
+    rows: Rows,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    eps: float,
+    ending: _Ending = _NOTHING,
 ) -> tuple[Tensor, Normalize]:
-    function = Normalize(rows, _positive("eps", eps, zero=True))
-    if x.size:
-        return function(x, weight, bias), function
-    # Nothing to normalise; the products below are as empty as x, and keep the graph connected.
-    y, shape = x, (1, -1) + (1,) * (x.ndim - 2)
-    y = y if weight is None else mul(y, reshape(weight, shape))
-    return y if bias is None else add(y, reshape(bias, shape)), function
+    eps = _positive("eps", eps, zero=True)
+    if x.size == 0:
+        # Nothing to normalise; the products below are as empty as x, and keep the graph connected.
+        y, shape = x, (1, -1) + (1,) * (x.ndim - 2)
+        y = y if weight is None else mul(y, reshape(weight, shape))
+        y = y if bias is None else add(y, reshape(bias, shape))
+        return ending.applied(y), Normalize(rows, eps)
+    if rows.fixed is None and not events.observers:
+        function = Normalize(rows, eps, ending.activation)
+        inputs = (x, weight, bias)
+        return function(*inputs, *ending[:1] if ending.residual is not None else ()), function
+    function = Normalize(rows, eps)
+    return ending.applied(function(x, weight, bias)), function
 
 
 def batch_norm(
@@ -235,6 +115,9 @@ def batch_norm(
     training: bool = False,
     momentum: float = 0.1,
     eps: float = 1e-5,
+    *,
+    residual: Any = None,
+    activation: str = "",
 ) -> Tensor:
     """``y = weight · (x − mean)/√(var + eps) + bias`` per channel, mean and variance over N, H, W.
 
@@ -242,6 +125,10 @@ def batch_norm(
     is written into ``running_mean`` and ``running_var`` (arrays or tensors, or None) with the
     *unbiased* variance, as in PyTorch.  Otherwise the running statistics are used and constant.
     Shapes: x ``(N, C)`` or ``(N, C, …)``, all others ``(C,)``.  Keeps x and two numbers a channel.
+
+    ``residual``, of the shape of x, is added to y, and then ``activation`` ("relu", "relu6") is
+    applied.  In training this takes no pass over memory of its own, forward or backward, and keeps
+    the result besides x; while somebody observes, the three run one after the other as ops.
 
     Errors: one value per channel cannot be normalised in training (the result would be the bias).
 
@@ -253,6 +140,7 @@ def batch_norm(
     Source: Ioffe & Szegedy, "Batch normalization", 2015, algorithms 1 and 2.
     """
     x = _input(x)
+    ending = _Ending.of(x, residual, activation)
     N, C, inner = x.shape[0], x.shape[1], math.prod(x.shape[2:])
     weight, bias = _affine("weight", weight, C, x), _affine("bias", bias, C, x)
     running = _running(running_mean, running_var, C, training)
@@ -267,7 +155,7 @@ def batch_norm(
             x.shape,
             "a larger batch, or eval()",
         )
-    y, done = _normalize(x, Rows((N, C, 1, inner), 0, fixed), weight, bias, eps)
+    y, done = _normalize(x, Rows((N, C, 1, inner), 0, fixed), weight, bias, eps, ending)
     if training and x.size and running is not None:
         _update(running, done.mean, done.variance, N * inner, momentum)
     return y

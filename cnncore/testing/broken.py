@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 
 from cnncore.geometry import Pair, Window2d
+from cnncore.kernels import array
+from cnncore.kernels.epilogue import finished
 from cnncore.taps import Bins, Taps
 
 Array = Any
@@ -207,7 +209,7 @@ def moments_cancel(real: Kernel, x: Array) -> Any:
 
 
 def variance_cancels(
-    real: Kernel, x: Array, weight: Any, bias: Any, joined: int, eps: float
+    real: Kernel, x: Array, weight: Any, bias: Any, joined: int, eps: float, ending: Any = None
 ) -> Any:
     """The same mistake in the kernel that normalises."""
     mean = x.mean(axis=(joined, 3), keepdims=True)
@@ -216,12 +218,13 @@ def variance_cancels(
     channels = (1, *x.shape[1:3], 1)
     y = y if weight is None else y * weight.reshape(channels)
     y = y if bias is None else y + bias.reshape(channels)
-    return y.astype(x.dtype), *(s[..., 0].astype(np.float64) for s in (mean, variance))
+    y = finished(y.astype(x.dtype), ending, array.ufunc, array.pointwise)
+    return y, *(s[..., 0].astype(np.float64) for s in (mean, variance))
 
 
 def normalisation_ignores_variance(real: Kernel, *args: Any) -> Any:
     """Backward of a normalisation that takes its statistics for constants."""
-    return real(*args[:6], True)
+    return real(*args[:6], True, *args[7:])
 
 
 def second_derivative_doubled(

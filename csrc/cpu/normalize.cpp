@@ -1,9 +1,9 @@
-// y = weight · (x − mean) · rstd + bias needs two passes over x, its gradient two over gy and x. A
-// task takes a few groups whose elements fit into the cache, and both passes follow each other at
-// once. Within a pass rows are taken in the order of memory: all those of the task's groups in one
-// image, then in the next. Where there are too few groups to keep a team busy, all rows go through
-// the first pass, then all through the second, in pieces. Both ways add up the same pieces in the
-// same order.
+// y = f(weight · (x − mean) · rstd + bias + residual), f an activation or nothing, needs two passes
+// over x, its gradient two over gy and x. A task takes a few groups whose elements fit into the
+// cache, and both passes follow each other at once. Within a pass rows are taken in the order of
+// memory: all those of the task's groups in one image, then in the next. Where there are too few
+// groups to keep a team busy, all rows go through the first pass, then all through the second, in
+// pieces. Both ways add up the same pieces in the same order.
 #include "cpu/normalize.h"
 
 #include <cmath>
@@ -74,10 +74,11 @@ double value(const T* factors, index_t channel, double otherwise) {
 
 CNNCORE_KERNEL(normalize);
 template <class T>
-void normalize(const RowGroups& g, const T* x, const T* weight, const T* bias, double eps, T* y,
-               double* mean, double* variance) {
+void normalize(const RowGroups& g, const T* x, const T* weight, const T* bias, double eps,
+               const T* residual, Limits limits, T* y, double* mean, double* variance) {
   const auto moments = CNNCORE_SELECT_ISA(row_moments_loop<T>);
-  const auto linear = CNNCORE_SELECT_ISA(row_linear_loop<T>);
+  const auto limited = CNNCORE_SELECT_ISA(row_limited_loop<T>);
+  const T low = static_cast<T>(limits.low), high = static_cast<T>(limits.high);
   const Parts parts(g);
   const Scratch<T> factors(g.rows()), offsets(g.rows());
   by_groups(
@@ -109,18 +110,23 @@ void normalize(const RowGroups& g, const T* x, const T* weight, const T* bias, d
       },
       [&](index_t row, index_t rows, index_t begin, index_t end) {
         const index_t offset = row * g.length + begin;
-        linear(x + offset, &factors[row], &offsets[row], rows, end - begin, g.length, y + offset);
+        limited(x + offset, &factors[row], &offsets[row],
+                residual == nullptr ? nullptr : residual + offset, low, high, rows, end - begin,
+                g.length, y + offset);
       });
 }
 
-// With g = weight · gy and sums over a group: gx = rstd · (g − mean(g) − x̂ · mean(g x̂)).
+// With g = weight · f' · gy and sums over a group: gx = rstd · (g − mean(g) − x̂ · mean(g x̂)). What
+// f' lets through of gy is computed in both passes: that is cheaper than an array for it.
 CNNCORE_KERNEL(normalize_backward);
 template <class T>
 void normalize_backward(const RowGroups& g, const T* gy, const T* x, const T* weight,
-                        const double* mean, const double* rstd, bool fixed, T* gx, T* gweight,
-                        T* gbias) {
+                        const double* mean, const double* rstd, bool fixed, const T* y,
+                        Limits limits, T* gx, T* gweight, T* gbias) {
   const auto products = CNNCORE_SELECT_ISA(row_products_loop<T>);
   const auto linear = CNNCORE_SELECT_ISA(row_linear2_loop<T>);
+  const auto limited = CNNCORE_SELECT_ISA(row_limited2_loop<T>);
+  const T low = static_cast<T>(limits.low), high = static_cast<T>(limits.high);
   const Parts parts(g);
   const Scratch<T> means(g.rows()), factors(g.rows()), slopes(g.rows()), offsets(g.rows());
   for (index_t row = 0; row < g.rows(); ++row) means[row] = static_cast<T>(mean[g.group_of(row)]);
@@ -128,8 +134,8 @@ void normalize_backward(const RowGroups& g, const T* gy, const T* x, const T* we
       g,
       [&](index_t row, index_t rows, index_t begin, index_t end) {
         const index_t slot = parts.slot(row, begin), offset = row * g.length + begin;
-        products(gy + offset, x + offset, &means[row], rows, end - begin, g.length,
-                 &parts.first[slot], &parts.second[slot]);
+        products(gy + offset, x + offset, &means[row], y == nullptr ? nullptr : y + offset, low,
+                 high, rows, end - begin, g.length, &parts.first[slot], &parts.second[slot]);
       },
       [&](index_t group) {
         double sum = 0, product = 0;
@@ -151,8 +157,13 @@ void normalize_backward(const RowGroups& g, const T* gy, const T* x, const T* we
       },
       [&](index_t row, index_t rows, index_t begin, index_t end) {
         const index_t offset = row * g.length + begin;
-        linear(gy + offset, x + offset, &factors[row], &slopes[row], &offsets[row], rows,
-               end - begin, g.length, gx + offset);
+        const T *a = &factors[row], *b = &slopes[row], *c = &offsets[row];
+        if (y == nullptr) {
+          linear(gy + offset, x + offset, a, b, c, rows, end - begin, g.length, gx + offset);
+        } else {
+          limited(gy + offset, x + offset, a, b, c, y + offset, low, high, rows, end - begin,
+                  g.length, gx + offset);
+        }
       });
   for (index_t channel = 0; channel < g.channels(); ++channel) {
     double sum = 0, product = 0;
@@ -166,10 +177,10 @@ void normalize_backward(const RowGroups& g, const T* gy, const T* x, const T* we
 }
 
 #define CNNCORE_INSTANTIATE(T)                                                                    \
-  template void normalize(const RowGroups&, const T*, const T*, const T*, double, T*, double*,    \
-                          double*);                                                               \
+  template void normalize(const RowGroups&, const T*, const T*, const T*, double, const T*,       \
+                          Limits, T*, double*, double*);                                          \
   template void normalize_backward(const RowGroups&, const T*, const T*, const T*, const double*, \
-                                   const double*, bool, T*, T*, T*);
+                                   const double*, bool, const T*, Limits, T*, T*, T*);
 CNNCORE_INSTANTIATE(float)
 CNNCORE_INSTANTIATE(double)
 #undef CNNCORE_INSTANTIATE

@@ -1,6 +1,8 @@
-// Batch, group and instance norm as one call: statistics and the affine map of a group while its
-// elements are in the cache. Meaning: contract.py.
+// Batch, group and instance norm as one call: statistics, the affine map, and an activation after
+// it for a group while its elements are in the cache. Meaning: contract.py.
 #pragma once
+
+#include <limits>
 
 #include "cnncore/view.h"
 
@@ -25,15 +27,24 @@ struct RowGroups {
   index_t channel(index_t row) const { return row % channels(); }
 };
 
-// weight and bias may be nullptr. Mean and variance: one number a group.
+// The activation that follows: y = min(max(v, low), high). A limit that is NaN is none: ReLU has no
+// upper one, no activation has neither.
+struct Limits {
+  double low = std::numeric_limits<double>::quiet_NaN();
+  double high = std::numeric_limits<double>::quiet_NaN();
+};
+
+// y = f(weight · x̂ + bias + residual). weight, bias and residual may be nullptr. Mean and variance:
+// one number a group.
 template <class T>
 void normalize(const RowGroups& groups, const T* x, const T* weight, const T* bias, double eps,
-               T* y, double* mean, double* variance);
+               const T* residual, Limits limits, T* y, double* mean, double* variance);
 
-// `fixed`: mean and rstd do not depend on x.
+// `fixed`: mean and rstd do not depend on x. `y` is the activation's result (without a residual in
+// it), or nullptr where there is no activation.
 template <class T>
 void normalize_backward(const RowGroups& groups, const T* gy, const T* x, const T* weight,
-                        const double* mean, const double* rstd, bool fixed, T* gx, T* gweight,
-                        T* gbias);
+                        const double* mean, const double* rstd, bool fixed, const T* y,
+                        Limits limits, T* gx, T* gweight, T* gbias);
 
 }  // namespace cnncore

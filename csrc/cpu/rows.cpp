@@ -57,8 +57,8 @@ void row_products(ArrayView<const T> gy, ArrayView<const T> x, ArrayView<const T
   PiecePairs parts(rows, length);
   parallel_rows(rows, length, [&](index_t row, index_t count, index_t begin, index_t end) {
     const index_t slot = parts.slot(row, begin), offset = row * length + begin;
-    loop(gy.data + offset, x.data + offset, mean.data + row, count, end - begin, length,
-         &parts.first[slot], &parts.second[slot]);
+    loop(gy.data + offset, x.data + offset, mean.data + row, nullptr, T(0), T(0), count,
+         end - begin, length, &parts.first[slot], &parts.second[slot]);
   });
   for (index_t row = 0; row < rows; ++row) {
     double sum = 0, product = 0;

@@ -20,6 +20,7 @@ from test_kernels_pointwise import KINDS, allowed
 from cnncore import kernels as k
 from cnncore.geometry import Window2d
 from cnncore.kernels import dispatch, native
+from cnncore.kernels.epilogue import Epilogue, Gate
 from cnncore.taps import Taps
 
 needs_native = pytest.mark.skipif(not native.AVAILABLE, reason=native.REASON)
@@ -97,6 +98,10 @@ def linear(dtype, whole):
         statistics = draw(*groups).astype(np.float64), draw(*groups).astype(np.float64)
         found = k.normalize_backward(draw(*shape), values, draw(members), *statistics, joined, True)
         put(f"normalize_backward {joined} {shape}", *found)
+        gate = Gate(draw(*shape), "relu")
+        settings = (*statistics, joined, True, gate)
+        found = k.normalize_backward(draw(*shape), values, draw(members), *settings)
+        put(f"normalize_backward gated {joined} {shape}", *found)
     put("linear", k.row_linear(wide, a, b), k.row_linear2(wide, draw(24, 3000), a, b, c))
     for axes in ((0, 2, 3), (1,), (0,), (3,), (0, 1, 2, 3), ()):
         put(f"sum {axes}", k.reduce_sum(x, axes))
@@ -136,6 +141,8 @@ def rounded(dtype):
     results["mean"], results["squares"] = (mean, 5000 * eps), (squares, 5000 * eps * squares)
     for name, joined, shape in (("few", 0, (6, 4, 1, 5000)), ("many", 2, (4, 8, 3, 500))):
         values = rng.uniform(-1, 1, shape).astype(dtype)
+        ended = k.normalize(values, None, None, joined, 1e-3, Epilogue(values, "relu"))
+        results[f"normalize ended {name}"] = ended[0], 64 * eps
         y, group_mean, variance = k.normalize(values, None, None, joined, 1e-3)
         results[f"normalize {name}"] = y, 64 * eps
         results[f"normalize {name} variance"] = variance, 64 * eps

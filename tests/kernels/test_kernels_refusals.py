@@ -11,6 +11,7 @@ from cnncore import kernels as k
 from cnncore.errors import ArgumentError, DeviceError, DTypeError, ShapeError
 from cnncore.geometry import Window2d
 from cnncore.kernels import checks, dispatch
+from cnncore.kernels.epilogue import Epilogue, Gate
 from cnncore.taps import Bins, Taps
 
 NAN, INF = float("nan"), float("inf")
@@ -165,6 +166,23 @@ REFUSED = [
     ("normalize rank", lambda: k.normalize(ROWS, None, None, 0, 0.0), "x"),
     ("normalize nothing", lambda: k.normalize(f(0, 2, 1, 3), None, None, 0, 0.0), "x"),
     ("normalize joined", lambda: k.normalize(f(1, 2, 1, 3), None, None, 1, 0.0), "joined"),
+    (
+        "normalize activation",
+        lambda: k.normalize(GROUPS, None, None, 0, 0.0, Epilogue(activation="silu")),
+        "activation",
+    ),
+    (
+        "normalize residual",
+        lambda: k.normalize(GROUPS, None, None, 0, 0.0, Epilogue(f(1, 2, 1, 1))),
+        "residual",
+    ),
+    (
+        "normalize gate",
+        lambda: k.normalize_backward(
+            GROUPS, GROUPS, None, STATS, STATS, 0, False, Gate(f(1, 2, 1, 4), "relu")
+        ),
+        "y",
+    ),
     ("normalize eps", lambda: k.normalize(f(1, 2, 1, 3), None, None, 0, -1.0), "eps"),
     ("normalize weight", lambda: k.normalize(f(1, 2, 1, 3), f(3), None, 0, 0.0), "weight"),
     ("normalize bias", lambda: k.normalize(f(1, 2, 1, 3), f(2), f(1), 0, 0.0), "bias"),

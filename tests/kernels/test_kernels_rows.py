@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from kernel_support import FORMS, assert_close, assert_exact, dtypes, each_backend, seeds
 
 from cnncore import kernels
+from cnncore.kernels.epilogue import Epilogue, Gate
 
 NAN, INF = float("nan"), float("inf")
 ROWS = [(1, 1), (3, 5), (5, 1), (0, 4), (2, 67), (33, 3), (1, 1000)]
@@ -94,6 +95,79 @@ def test_normalize(backend, dtype, rng, shape, affine, joined, form):
             # sums over a channel are of as many terms of size 1
             scale = 1 + np.sqrt(x.size / channels) * (got.ndim == 1)
             np.testing.assert_allclose(got, want, rtol=close, atol=10 * close * scale)
+
+
+CLAMPS = {  # activation -> its limits, written out
+    ("", ()): (-INF, INF),
+    ("relu", ()): (0, INF),
+    ("relu6", ()): (0, 6),
+    ("hardtanh", (-0.5, 1.0)): (-0.5, 1.0),
+}
+
+
+@pytest.mark.parametrize("joined", [0, 2])
+@pytest.mark.parametrize("ending", CLAMPS, ids=lambda e: e[0] or "none")
+@pytest.mark.parametrize("shape", NORMALISED, ids=str)
+def test_normalize_with_an_ending(backend, dtype, rng, shape, ending, joined):
+    """A residual and an activation after it are what they are in passes of their own."""
+    check_ending(rng, dtype, shape, ending, joined, FORMS["contiguous"])
+
+
+@each_backend
+@given(
+    st.tuples(*(st.integers(1, most) for most in (4, 20, 3, 70))),
+    st.sampled_from(list(CLAMPS)),
+    st.sampled_from([0, 2]),
+    st.sampled_from(list(FORMS)),
+    seeds,
+    dtypes,
+)
+@settings(max_examples=60)
+def test_random_normalize_with_an_ending(name, shape, ending, joined, form, seed, dtype):
+    with using(name):
+        check_ending(np.random.default_rng(seed), dtype, shape, ending, joined, FORMS[form])
+
+
+def check_ending(rng, dtype, shape, ending, joined, form):
+    x, gy, residual = (form(3 * rng.normal(size=shape).astype(dtype)) for _ in range(3))
+    channels = shape[1] * shape[2]
+    weight, bias = (form(4 * rng.normal(size=channels).astype(dtype)) for _ in range(2))
+    (low, high), close = CLAMPS[ending], 4e-5 if dtype == np.float32 else 4e-12
+    v, mean, variance = oracles.normalize(x, weight, bias, joined, 0.1)
+    for added in (None, residual):
+        y, got_mean, got_variance = kernels.normalize(
+            x, weight, bias, joined, 0.1, Epilogue(added, *ending)
+        )
+        expected = np.clip(v if added is None else v + added, low, high)
+        np.testing.assert_allclose(y, expected, rtol=close, atol=10 * close)
+        np.testing.assert_allclose(got_mean, mean, rtol=close, atol=close)
+        np.testing.assert_allclose(got_variance, variance, rtol=close, atol=close)
+    if not ending[0]:
+        return
+    # Results at the limits, where the gradient stops, and around them.
+    y = form(np.clip(rng.normal(size=shape) * 4, low, high).astype(dtype))
+    rstd = 1 / np.sqrt(variance + 0.1)
+    gate = Gate(y, *ending)
+    found = kernels.normalize_backward(gy, x, weight, mean, rstd, joined, False, gate)
+    through = np.where((y > low) & (y < high), gy, 0)
+    wanted = oracles.normalize_backward(through, x, weight, mean, rstd, joined, False)
+    for got, want in zip(found, wanted, strict=True):
+        scale = 1 + np.sqrt(x.size / channels) * (got.ndim == 1)
+        np.testing.assert_allclose(got, want, rtol=close, atol=100 * close * scale)
+
+
+def test_what_is_not_finite_after_a_normalisation(backend, dtype):
+    """NaN stays NaN through an activation and passes no gradient; Inf passes it through ReLU."""
+    x = np.array([1.0, -1.0, 1.0, -1.0], dtype).reshape(1, 1, 1, 4)
+    added = np.array([NAN, INF, -INF, 0.5], dtype).reshape(x.shape)
+    y = kernels.normalize(x, None, None, 0, 0.0, Epilogue(added, "relu"))[0]
+    np.testing.assert_array_equal(y.ravel(), [NAN, INF, 0, 0])
+    y = kernels.normalize(x, None, None, 0, 0.0, Epilogue(added, "relu6"))[0]
+    np.testing.assert_array_equal(y.ravel(), [NAN, 6, 0, 0])
+    mean, gate = np.zeros((1, 1, 1)), Gate(added, "relu")
+    gx, _, gbias = kernels.normalize_backward(x, x, None, mean, mean + 1, 0, True, gate)
+    np.testing.assert_array_equal(gx.ravel()[1:], [-1, 0, -1])
+    np.testing.assert_array_equal(gbias, [-2])
 
 
 def test_normalize_far_from_zero(backend, dtype, rng):

@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 
-from cnncore import Tensor, nn, ops
+from cnncore import Tensor, autograd, nn, ops, tensor
 from cnncore.errors import ArgumentError
 from cnncore.nn import init
 from cnncore.nn.stateless import OpModule
@@ -100,6 +100,52 @@ def test_batch_norm_counts_and_averages_batches() -> None:
     before = usual.running_mean.data.copy()
     usual.eval()(X)
     np.testing.assert_array_equal(usual.running_mean.data, before)
+
+
+class Watched(nn.BatchNorm2d):
+    """A subclass: it may do anything, so nothing is fused to it."""
+
+
+@pytest.mark.parametrize("act", [nn.ReLU, nn.ReLU6, nn.SiLU])
+def test_a_row_of_layers_fuses_batch_norm_with_its_activation(act) -> None:
+    """In training one op, the same numbers as layer by layer, and layer by layer for observers."""
+    rng = np.random.default_rng(3)
+    x = (3 * rng.normal(size=(4, 3, 5, 5))).astype(np.float64)
+    init.seed(1)
+    nets = [nn.Sequential(kind(3), act(), nn.Conv2d(3, 2, 3), nn.BatchNorm2d(2))
+            for kind in (nn.BatchNorm2d, Watched)]  # fmt: skip
+    nets[1].load_state_dict(nets[0].state_dict())
+    gradients = []
+    for net, fused in zip(nets, (act is not nn.SiLU, False), strict=True):
+        net.to(np.float64)
+        given = tensor(x, requires_grad=True)
+        y = net(given)
+        names = autograd.describe(y)
+        assert (f"Normalize{act.__name__.capitalize()}" in names) == fused
+        (y * y).sum().backward()
+        gradients.append([given.grad, *(p.grad for p in net.parameters())])
+    for one, other in zip(*gradients, strict=True):
+        np.testing.assert_allclose(one.numpy(), other.numpy(), rtol=1e-10, atol=1e-10)
+    for one, other in zip(*(net.buffers() for net in nets), strict=True):
+        np.testing.assert_array_equal(one.numpy(), other.numpy())
+    entered: list[str] = []
+    with autograd.observe(
+        lambda e: entered.append(type(e.subject).__name__) if e.kind == "enter_module" else None
+    ):
+        nets[0](tensor(x))
+    assert entered == ["Sequential", "BatchNorm2d", act.__name__, "Conv2d", "BatchNorm2d"]
+
+
+def test_activated_in_evaluation_and_without_fusing() -> None:
+    norm, x = nn.BatchNorm2d(2).eval(), tensor(np.arange(16.0).reshape(2, 2, 2, 2) - 8)
+    norm.to(np.float64)
+    expected = ops.relu(norm(x) + x)
+    np.testing.assert_array_equal(nn.activated(norm, ops.relu, x, x).numpy(), expected.numpy())
+    grouped = nn.GroupNorm(1, 2).to(np.float64)
+    got = nn.activated(grouped, nn.Tanh(), x, x)
+    np.testing.assert_array_equal(got.numpy(), ops.tanh(grouped(x) + x).numpy())
+    trained = nn.activated(norm.train(), ops.relu, tensor(x.data, requires_grad=True), x)
+    assert trained.node.name == "NormalizeRelu"
 
 
 def test_frozen_batch_norm_is_batch_norm_in_evaluation() -> None:

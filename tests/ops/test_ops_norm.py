@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from cnncore import grad, ops, tensor
+from cnncore.autograd import observe
 from cnncore.errors import ArgumentError, DTypeError, ShapeError
 from cnncore.testing import gradcheck, gradgradcheck
 
@@ -57,6 +58,66 @@ def test_formula_and_derivatives(name):
     gradcheck(op, [X, WEIGHT, BIAS])
     gradgradcheck(op, [X, WEIGHT, BIAS], rtol=1e-5)
     gradgradcheck(lambda x: op(x, None, None), X, rtol=1e-5)
+
+
+@pytest.mark.parametrize("activation", ["", "relu", "relu6"])
+@pytest.mark.parametrize("joined", [False, True], ids=["alone", "residual"])
+def test_batch_norm_with_an_ending(activation, joined):
+    """The same as ops of their own, forward and to the second derivative, and observed as such."""
+    weight, residual = np.array([1.0, -4, 8, 2]), 2 * RNG.normal(size=X.shape)
+    inputs = [X, weight, BIAS, *([residual] if joined else [])]
+
+    def fused(x, w, b, r=None):
+        return ops.batch_norm(x, None, None, w, b, True, residual=r, activation=activation)
+
+    def separate(x, w, b, r=None):
+        y = batch(x, w, b) if r is None else batch(x, w, b) + r
+        return getattr(ops, activation)(y) if activation else y
+
+    np.testing.assert_allclose(fused(*inputs).numpy(), separate(*inputs).numpy(), rtol=1e-12)
+    gy = RNG.normal(size=X.shape)
+    found, wanted = [], []
+    for op, into in ((fused, found), (separate, wanted)):
+        leaves = [tensor(value, requires_grad=True) for value in inputs]
+        op(*leaves).backward(tensor(gy))
+        into += [leaf.grad.numpy() for leaf in leaves]
+    for got, want in zip(found, wanted, strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-11, atol=1e-13)
+    gradcheck(fused, inputs)
+    gradgradcheck(fused, inputs, rtol=1e-5)
+    names = []
+    with observe(lambda e: names.append(e.subject.name) if e.kind == "after_forward" else None):
+        fused(*map(tensor, inputs))
+    ending = ["Add"] * joined + [activation.capitalize()] * bool(activation)
+    assert names == ["Normalize", *ending]
+
+
+def test_batch_norm_with_an_ending_is_one_op_and_keeps_its_result():
+    x, r = (tensor(value, requires_grad=True) for value in (X, X[::-1].copy()))
+    y = ops.batch_norm(x, None, None, training=True, residual=r, activation="relu")
+    assert y.node.name == "NormalizeRelu"
+    assert any(array is y.data for array in y.node.kept_arrays())
+    alone = ops.batch_norm(x, None, None, training=True, residual=r)
+    assert not any(array is alone.data for array in alone.node.kept_arrays())
+
+
+def test_ends_of_batch_norm_where_statistics_are_constant_or_nothing_is_there():
+    mean, var = np.zeros(4), np.ones(4)
+    x = tensor(X)
+    y = ops.batch_norm(x, mean, var, residual=x, activation="relu")
+    np.testing.assert_array_equal(y.numpy(), ops.relu(ops.batch_norm(x, mean, var) + x).numpy())
+    empty = tensor(X[:0])
+    y = ops.batch_norm(empty, mean, var, training=True, residual=empty, activation="relu6")
+    assert y.shape == (0, 4, 2, 3)
+
+
+def test_bad_ends_of_batch_norm():
+    with pytest.raises(ArgumentError, match="activation"):
+        ops.batch_norm(X, None, None, training=True, activation="gelu")
+    with pytest.raises(ShapeError, match="residual"):
+        ops.batch_norm(X, None, None, training=True, residual=X[:1])
+    with pytest.raises(DTypeError, match="residual"):
+        ops.batch_norm(X, None, None, training=True, residual=X.astype(np.float32))
 
 
 def test_layer_norm():

@@ -5,7 +5,12 @@ from __future__ import annotations
 import sys
 
 from cnncore.kernels.array import normalization
+from cnncore.kernels.array.activation import pointwise
+from cnncore.kernels.array.elementwise import ufunc
 from cnncore.kernels.array.modules import Array, array_module, finish, native, quiet
+from cnncore.kernels.epilogue import Epilogue, Gate, finished
+
+_ROWS = sys.modules[__name__]
 
 
 @quiet
@@ -48,10 +53,16 @@ def row_linear2(x: Array, z: Array, a: Array, b: Array, c: Array) -> Array:
 
 
 def normalize(
-    x: Array, weight: Array | None, bias: Array | None, joined: int, eps: float
+    x: Array,
+    weight: Array | None,
+    bias: Array | None,
+    joined: int,
+    eps: float,
+    epilogue: Epilogue | None = None,
 ) -> tuple[Array, Array, Array]:
     """See ``contract.normalize``."""
-    return normalization.forward(sys.modules[__name__], x, weight, bias, joined, eps)
+    y, mean, variance = normalization.forward(_ROWS, x, weight, bias, joined, eps)
+    return finished(y, epilogue, ufunc, pointwise), mean, variance
 
 
 def normalize_backward(
@@ -62,10 +73,12 @@ def normalize_backward(
     rstd: Array,
     joined: int,
     fixed: bool = False,
+    gate: Gate | None = None,
 ) -> tuple[Array, Array, Array]:
     """See ``contract.normalize_backward``."""
-    rows = sys.modules[__name__]
-    return normalization.backward(rows, gy, x, weight, mean, rstd, joined, fixed)
+    if gate is not None:
+        gy = pointwise(gate.y, gate.activation, gate.params, 1, gy)
+    return normalization.backward(_ROWS, gy, x, weight, mean, rstd, joined, fixed)
 
 
 @quiet

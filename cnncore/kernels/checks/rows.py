@@ -11,6 +11,7 @@ import numpy as np
 from cnncore.errors import ArgumentError, DTypeError, ShapeError
 from cnncore.geometry import as_int, checked_size
 from cnncore.kernels.checks.arrays import Array, broadcast, device, floats, rank, same_device, shape
+from cnncore.kernels.epilogue import OUTPUT_TELLS, Epilogue, Gate
 
 # kind of ``pointwise`` -> names of its parameters
 POINTWISE: dict[str, tuple[str, ...]] = {
@@ -64,7 +65,14 @@ def row_linear2(x: Array, z: Array, a: Array, b: Array, c: Array) -> bool:
     return on_device
 
 
-def normalize(x: Array, weight: Array | None, bias: Array | None, joined: int, eps: float) -> bool:
+def normalize(
+    x: Array,
+    weight: Array | None,
+    bias: Array | None,
+    joined: int,
+    eps: float,
+    epilogue: Epilogue | None = None,
+) -> bool:
     given = {"x": x, "weight": weight, "bias": bias}
     present = {name: array for name, array in given.items() if array is not None}
     on_device = floats(tuple(present), *present.values())
@@ -74,6 +82,12 @@ def normalize(x: Array, weight: Array | None, bias: Array | None, joined: int, e
             shape(name, present[name], (x.shape[1] * x.shape[2],), "(G·M,)")
     if not 0 <= eps < math.inf:
         raise ArgumentError("eps", "a number >= 0", eps)
+    if epilogue is not None:
+        if epilogue.activation:
+            _tells(epilogue.activation, epilogue.params)
+        if epilogue.residual is not None:
+            floats(("x", "residual"), x, epilogue.residual)
+            shape("residual", epilogue.residual, x.shape, "that of x")
     return on_device
 
 
@@ -85,6 +99,7 @@ def normalize_backward(
     rstd: Array,
     joined: int,
     fixed: bool = False,
+    gate: Gate | None = None,
 ) -> bool:
     if weight is None:
         on_device = floats(("x", "gy"), x, gy)
@@ -99,7 +114,18 @@ def normalize_backward(
         if statistics.dtype.newbyteorder("=") != np.float64:
             raise DTypeError(name, "float64", statistics.dtype, f"{name}.astype(np.float64)")
         shape(name, statistics, groups, "that of the groups")
+    if gate is not None:
+        _tells(gate.activation, gate.params)
+        floats(("x", "y"), x, gate.y)
+        shape("y", gate.y, x.shape, "that of x")
     return on_device
+
+
+def _tells(kind: str, params: Sequence[float]) -> None:
+    """An activation whose result tells its derivative."""
+    activation(kind, params)
+    if kind not in OUTPUT_TELLS:
+        raise ArgumentError("activation", f"one of {sorted(OUTPUT_TELLS)}", repr(kind))
 
 
 def _groups(x: Array, joined: int) -> tuple[int, int, int]:

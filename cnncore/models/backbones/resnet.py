@@ -15,7 +15,7 @@ from typing import Any
 from cnncore import ops
 from cnncore.autograd import Tensor
 from cnncore.errors import ArgumentError
-from cnncore.nn import Conv2d, MaxPool2d, Module, ReLU, Sequential, init, norm_layer
+from cnncore.nn import Conv2d, MaxPool2d, Module, ReLU, Sequential, activated, init, norm_layer
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,7 @@ class _Block(Module):
     """``relu(f(x) + shortcut(x))``; the shortcut projects where shapes differ."""
 
     expansion: int = 1
+    last_norm: str  # the norm at the end of f, which is one pass with what follows it
 
     def __init__(
         self, channels: int, width: int, stride: int, norm: str, dilation: int = 1
@@ -68,17 +69,23 @@ class _Block(Module):
         raise NotImplementedError
 
     def branch(self, x: Tensor) -> Tensor:
-        """``f``"""
+        """``f`` up to its last norm."""
         raise NotImplementedError
+
+    def joined(self, y: Tensor, shortcut: Tensor) -> Tensor:
+        """``relu(norm(y) + shortcut)``"""
+        return activated(getattr(self, self.last_norm), ops.relu, y, shortcut)
 
     def forward(self, x: Tensor) -> Tensor:
         """``(N, C, H, W) -> (N, width · expansion, H / stride, W / stride)``"""
         shortcut = x if self.downsample is None else self.downsample(x)
-        return ops.relu(self.branch(x) + shortcut)
+        return self.joined(self.branch(x), shortcut)
 
 
 class BasicBlock(_Block):
     """Two 3×3 convolutions: figure 5, left."""
+
+    last_norm = "bn2"
 
     def _make_branch(
         self, channels: int, width: int, stride: int, norm: str, dilation: int
@@ -89,9 +96,8 @@ class BasicBlock(_Block):
         self.bn2 = norm_layer(norm, width)
 
     def branch(self, x: Tensor) -> Tensor:
-        """conv, norm, relu, conv, norm"""
-        x = self.relu(self.bn1(self.conv1(x)))
-        y: Tensor = self.bn2(self.conv2(x))
+        """conv, norm, relu, conv"""
+        y: Tensor = self.conv2(activated(self.bn1, self.relu, self.conv1(x)))
         return y
 
 
@@ -99,6 +105,7 @@ class Bottleneck(_Block):
     """1×1 down, 3×3, 1×1 up to four times the width: figure 5, right."""
 
     expansion = 4
+    last_norm = "bn3"
 
     def _make_branch(
         self, channels: int, width: int, stride: int, norm: str, dilation: int
@@ -111,10 +118,9 @@ class Bottleneck(_Block):
         self.bn3 = norm_layer(norm, width * self.expansion)
 
     def branch(self, x: Tensor) -> Tensor:
-        """conv, norm, relu, conv, norm, relu, conv, norm"""
-        x = self.relu(self.bn1(self.conv1(x)))
-        x = self.relu(self.bn2(self.conv2(x)))
-        y: Tensor = self.bn3(self.conv3(x))
+        """conv, norm, relu, conv, norm, relu, conv"""
+        x = activated(self.bn1, self.relu, self.conv1(x))
+        y: Tensor = self.conv3(activated(self.bn2, self.relu, self.conv2(x)))
         return y
 
 
@@ -169,7 +175,7 @@ class ResNetBody(Module):
 
     def forward(self, x: Any) -> list[Tensor]:
         """``(N, 3, H, W)`` -> four tensors ``(N, C_s, H / 4·2**s, W / 4·2**s)``."""
-        x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
+        x = self.maxpool(activated(self.bn1, self.relu, self.conv1(x)))
         features = []
         for stage in range(1, 5):
             x = getattr(self, f"layer{stage}")(x)

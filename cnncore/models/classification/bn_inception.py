@@ -23,6 +23,7 @@ from cnncore.nn import (
     MaxPool2d,
     Module,
     ReLU,
+    activated,
 )
 
 # Figure 5: 1×1 | 3×3 reduce, 3×3 | double 3×3 reduce, double 3×3 | pool projection.
@@ -84,7 +85,7 @@ class BNInception(Module):
 
     def _run(self, x: Tensor, *names: str) -> Tensor:
         for name in names:
-            x = self.relu(getattr(self, f"{name}_bn")(getattr(self, name)(x)))
+            x = activated(getattr(self, f"{name}_bn"), self.relu, getattr(self, name)(x))
         return x
 
     def _module(self, x: Tensor, name: str, keeps_size: bool) -> Tensor:

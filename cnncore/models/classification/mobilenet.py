@@ -31,6 +31,7 @@ from cnncore.nn import (
     Module,
     ReLU6,
     Sequential,
+    activated,
 )
 
 # Table 1, rows of equal width grouped: output channels, blocks, stride of the first.
@@ -67,7 +68,7 @@ class MobileNetV1(Module):
 
     def forward(self, x: Any) -> Tensor:
         """``(N, 3, 224, 224) -> (N, K)``"""
-        x = self.blocks(self.act1(self.bn1(self.conv_stem(x))))
+        x = self.blocks(activated(self.bn1, self.act1, self.conv_stem(x)))
         y: Tensor = self.classifier(self.flatten(self.global_pool(x)))
         return y
 

@@ -14,7 +14,16 @@ from cnncore.autograd import Tensor
 from cnncore.errors import ArgumentError
 from cnncore.models.backbones import BasicBlock, ResNetBody, ResNetSettings, residual_stage
 from cnncore.models.classification.blocks import initialise_for_relu
-from cnncore.nn import AdaptiveAvgPool2d, BatchNorm2d, Conv2d, Flatten, Linear, Module, ReLU
+from cnncore.nn import (
+    AdaptiveAvgPool2d,
+    BatchNorm2d,
+    Conv2d,
+    Flatten,
+    Linear,
+    Module,
+    ReLU,
+    activated,
+)
 
 # Table 1: kind of block, blocks in stages conv2_x to conv5_x.
 DEPTHS = {
@@ -70,7 +79,7 @@ class SmallResNet(Module):
 
     def forward(self, x: Any) -> Tensor:
         """``(N, channels, H, W) -> (N, K)``"""
-        x = self.relu(self.bn1(self.conv1(x)))
+        x = activated(self.bn1, self.relu, self.conv1(x))
         x = self.layer3(self.layer2(self.layer1(x)))
         y: Tensor = self.fc(self.flatten(self.avgpool(x)))
         return y

@@ -29,6 +29,7 @@ from cnncore.nn import (
     MaxPool2d,
     Module,
     ReLU,
+    activated,
 )
 
 EPS = 1.001e-5
@@ -54,10 +55,10 @@ class PreActivationBottleneck(Module):
 
     def forward(self, x: Any) -> Tensor:
         """``(N, C, H, W) -> (N, 4 · width, H / s, W / s)``"""
-        relu, active = self.relu, self.relu(self.preact_bn(x))
+        active = activated(self.preact_bn, self.relu, x)
         shortcut = self.conv0(active) if self.shortcut is None else self.shortcut(x)
-        y = relu(self.bn1(self.conv1(active)))
-        y = self.conv3(relu(self.bn2(self.conv2(y))))
+        y = activated(self.bn1, self.relu, self.conv1(active))
+        y = self.conv3(activated(self.bn2, self.relu, self.conv2(y)))
         result: Tensor = shortcut + y
         return result
 
@@ -93,7 +94,8 @@ class ResNetV2(Module):
         x = self.pool(ops.pad(self.conv1_conv(x), (1, 1, 1, 1)))
         for name in self.blocks:
             x = getattr(self, name)(x)
-        y: Tensor = self.predictions(self.flatten(self.avg_pool(self.relu(self.post_bn(x)))))
+        x = activated(self.post_bn, self.relu, x)
+        y: Tensor = self.predictions(self.flatten(self.avg_pool(x)))
         return y
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from cnncore import ops
 from cnncore.autograd import Tensor
 from cnncore.models.backbones import Bottleneck, residual_stage
 from cnncore.models.classification.blocks import SqueezeExcitation, initialise_for_relu
@@ -39,10 +40,9 @@ class SEBottleneck(Bottleneck):
         out = width * self.expansion
         self.se_module = SqueezeExcitation(out, out // REDUCTION)
 
-    def branch(self, x: Tensor) -> Tensor:
-        """The bottleneck's branch, weighed."""
-        y: Tensor = self.se_module(super().branch(x))
-        return y
+    def joined(self, y: Tensor, shortcut: Tensor) -> Tensor:
+        """``relu(gate(norm(y)) + shortcut)``"""
+        return ops.relu(self.se_module(self.bn3(y)) + shortcut)
 
 
 class SEResNet(Module):

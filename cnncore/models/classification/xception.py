@@ -25,6 +25,7 @@ from cnncore.nn import (
     Module,
     ReLU,
     Sequential,
+    activated,
 )
 
 
@@ -76,10 +77,11 @@ class Xception(Module):
 
     def forward(self, x: Any) -> Tensor:
         """``(N, 3, 299, 299) -> (N, K)``"""
-        relu = self.relu
-        x = relu(self.bn2(self.conv2(relu(self.bn1(self.conv1(x))))))
+        x = activated(self.bn1, self.relu, self.conv1(x))
+        x = activated(self.bn2, self.relu, self.conv2(x))
         for number in range(1, 13):
             x = getattr(self, f"block{number}")(x)
-        x = relu(self.bn4(self.conv4(relu(self.bn3(self.conv3(x))))))
+        x = activated(self.bn3, self.relu, self.conv3(x))
+        x = activated(self.bn4, self.relu, self.conv4(x))
         y: Tensor = self.fc(self.flatten(self.global_pool(x)))
         return y

@@ -31,7 +31,7 @@ from cnncore.errors import ArgumentError
 from cnncore.models.classification.blocks import initialise_for_relu
 from cnncore.models.classification.vgg import DEPTHS, WIDTHS
 from cnncore.models.segmentation.segmenter import Segmenter, cropped
-from cnncore.nn import Buffer, Conv2d, ConvTranspose2d, Dropout, Module, init, norm_layer
+from cnncore.nn import Buffer, Conv2d, ConvTranspose2d, Dropout, Module, activated, init, norm_layer
 
 BLOCKS = (3, 4, 5)  # pooling layers that a score may come from
 
@@ -237,7 +237,9 @@ class FCNAlexNet(Segmenter):
     def _layer(self, number: int, x: Any) -> Tensor:
         """Convolution, batch norm where there is one, ReLU."""
         x = getattr(self, f"conv{number}")(x)
-        return ops.relu(getattr(self, f"bn{number}")(x) if self.normed else x)
+        if self.normed:
+            return activated(getattr(self, f"bn{number}"), ops.relu, x)
+        return ops.relu(x)
 
     def forward(self, x: Any) -> Tensor:
         """``(N, 3, H, W) -> (N, K, H, W)``"""

@@ -25,7 +25,7 @@ from cnncore.models.classification.blocks import initialise_for_relu
 from cnncore.models.classification.vgg import DEPTHS, WIDTHS
 from cnncore.models.segmentation.segmenter import Segmenter
 from cnncore.models.segmentation.upsampling import Upsampling
-from cnncore.nn import Conv2d, norm_layer
+from cnncore.nn import Conv2d, activated, norm_layer
 
 
 class SegNet(Segmenter):
@@ -60,8 +60,7 @@ class SegNet(Segmenter):
         initialise_for_relu(self)
 
     def _layer(self, name: str, x: Any) -> Tensor:
-        y: Tensor = ops.relu(getattr(self, f"{name}_bn")(getattr(self, name)(x)))
-        return y
+        return activated(getattr(self, f"{name}_bn"), ops.relu, getattr(self, name)(x))
 
     def forward(self, x: Any) -> Tensor:
         """``(N, C, H, W) -> (N, K, H, W)``"""
@@ -112,7 +111,8 @@ class SegNetBasic(Segmenter):
         x = ops.local_response_norm(x, 5, 1e-4, 0.75, 1.0)
         passed: list[tuple[Any, tuple[int, ...]]] = []
         for block in range(1, 5):
-            x = ops.relu(getattr(self, f"conv{block}_bn")(getattr(self, f"conv{block}")(x)))
+            x = getattr(self, f"conv{block}")(x)
+            x = activated(getattr(self, f"conv{block}_bn"), ops.relu, x)
             size = x.shape[2:]
             x, switches = ops.max_pool2d(x, 2, 2, ceil_mode=True, return_indices=True)
             passed.append((switches, size))

@@ -1,4 +1,4 @@
-// Loops over rows, the building blocks of every normalisation. See cpu/rows.cpp.
+// Loops over rows, the building blocks of every normalisation. See cpu/rows.cpp, cpu/normalize.cpp.
 #include "cnncore/moments.h"
 #include "cpu/isa/wide.h"
 
@@ -37,6 +37,57 @@ CNNCORE_HD void block_moments(const T* x, index_t n, double& mean, double& squar
   if (squares < 0) squares = 0;
 }
 
+// An activation that is straight between two limits and constant outside. A limit that is NaN is
+// none, since no comparison with it holds.
+template <class T>
+CNNCORE_HD T limited(T v, T low, T high) {
+  const T above = v <= low ? low : v;
+  return above >= high ? high : above;
+}
+
+// Its derivative, told by its result y, times gy.
+template <class T>
+CNNCORE_HD T let_through(T gy, T y, T low, T high) {
+  return y > low && !(y >= high) ? gy : T(0);
+}
+
+// The sums of one row; `limits` says whether y and the limits mean anything.
+template <bool limits, class T>
+CNNCORE_HD void products_of_row(const T* gy, const T* x, T mean, const T* y, T low, T high,
+                                index_t length, double& total, double& total_product) {
+  constexpr index_t width = Wide<T>::width;
+  using Vector = typename Wide<T>::vector;
+  total = total_product = 0;
+  for (index_t begin = 0; begin < length; begin += kSumBlock) {
+    const index_t end = min_of(length, begin + kSumBlock);
+    Vector sum0{}, sum1{}, product0{}, product1{};
+    index_t i = begin;
+    for (; i + 2 * width <= end; i += 2 * width) {
+      const T* g = gy + i;
+      T passed[2 * width];
+      if (limits) {
+        for (index_t lane = 0; lane < 2 * width; ++lane)
+          passed[lane] = let_through(g[lane], y[i + lane], low, high);
+        g = passed;
+      }
+      const Vector g0 = wide_at(g), g1 = wide_at(g + width);
+      sum0 += g0;
+      sum1 += g1;
+      product0 += g0 * (wide_at(x + i) - mean);
+      product1 += g1 * (wide_at(x + i + width) - mean);
+    }
+    sum0 += sum1;
+    product0 += product1;
+    total += sum_lanes<T>(sum0);
+    total_product += sum_lanes<T>(product0);
+    for (; i < end; ++i) {
+      const T g = limits ? let_through(gy[i], y[i], low, high) : gy[i];
+      total += static_cast<double>(g);
+      total_product += static_cast<double>(g) * static_cast<double>(x[i] - mean);
+    }
+  }
+}
+
 }  // namespace
 
 // Rows of `length` elements, `stride` apart.
@@ -57,36 +108,18 @@ void row_moments_loop(const T* x, index_t rows, index_t length, index_t stride, 
   }
 }
 
+// y, the activation's result, may be null: then there is none.
 template <class T>
-void row_products_loop(const T* gy, const T* x, const T* mean, index_t rows, index_t length,
-                       index_t stride, double* sums, double* products) {
-  constexpr index_t width = Wide<T>::width;
-  using Vector = typename Wide<T>::vector;
+void row_products_loop(const T* gy, const T* x, const T* mean, const T* y, T low, T high,
+                       index_t rows, index_t length, index_t stride, double* sums,
+                       double* products) {
   for (index_t r = 0; r < rows; ++r, x += stride, gy += stride) {
-    const T m = mean[r];
-    double total = 0, total_product = 0;
-    for (index_t begin = 0; begin < length; begin += kSumBlock) {
-      const index_t end = min_of(length, begin + kSumBlock);
-      Vector sum0{}, sum1{}, product0{}, product1{};
-      index_t i = begin;
-      for (; i + 2 * width <= end; i += 2 * width) {
-        const Vector g0 = wide_at(gy + i), g1 = wide_at(gy + i + width);
-        sum0 += g0;
-        sum1 += g1;
-        product0 += g0 * (wide_at(x + i) - m);
-        product1 += g1 * (wide_at(x + i + width) - m);
-      }
-      sum0 += sum1;
-      product0 += product1;
-      total += sum_lanes<T>(sum0);
-      total_product += sum_lanes<T>(product0);
-      for (; i < end; ++i) {
-        total += static_cast<double>(gy[i]);
-        total_product += static_cast<double>(gy[i]) * static_cast<double>(x[i] - m);
-      }
+    if (y == nullptr) {
+      products_of_row<false>(gy, x, mean[r], y, low, high, length, sums[r], products[r]);
+    } else {
+      products_of_row<true>(gy, x, mean[r], y, low, high, length, sums[r], products[r]);
+      y += stride;
     }
-    sums[r] = total;
-    products[r] = total_product;
   }
 }
 
@@ -99,6 +132,23 @@ void row_linear_loop(const T* __restrict x, const T* a, const T* b, index_t rows
   }
 }
 
+// y = limited(a · x + b + residual); the residual may be null.
+template <class T>
+void row_limited_loop(const T* __restrict x, const T* a, const T* b, const T* __restrict residual,
+                      T low, T high, index_t rows, index_t length, index_t stride,
+                      T* __restrict y) {
+  for (index_t r = 0; r < rows; ++r, x += stride, y += stride) {
+    const T factor = a[r], offset = b[r];
+    if (residual == nullptr) {
+      for (index_t i = 0; i < length; ++i) y[i] = limited(factor * x[i] + offset, low, high);
+    } else {
+      for (index_t i = 0; i < length; ++i)
+        y[i] = limited(factor * x[i] + offset + residual[i], low, high);
+      residual += stride;
+    }
+  }
+}
+
 template <class T>
 void row_linear2_loop(const T* __restrict x, const T* __restrict z, const T* a, const T* b,
                       const T* c, index_t rows, index_t length, index_t stride, T* __restrict y) {
@@ -108,13 +158,29 @@ void row_linear2_loop(const T* __restrict x, const T* __restrict z, const T* a, 
   }
 }
 
-#define CNNCORE_INSTANTIATE(T)                                                                \
-  template void row_moments_loop(const T*, index_t, index_t, index_t, double*, double*);      \
-  template void row_products_loop(const T*, const T*, const T*, index_t, index_t, index_t,    \
-                                  double*, double*);                                          \
-  template void row_linear_loop(const T*, const T*, const T*, index_t, index_t, index_t, T*); \
-  template void row_linear2_loop(const T*, const T*, const T*, const T*, const T*, index_t,   \
-                                 index_t, index_t, T*);
+// gx = a · gy' + b · x + c, where gy' is what the activation that gave y lets through of gy.
+template <class T>
+void row_limited2_loop(const T* __restrict gy, const T* __restrict x, const T* a, const T* b,
+                       const T* c, const T* __restrict y, T low, T high, index_t rows,
+                       index_t length, index_t stride, T* __restrict gx) {
+  for (index_t r = 0; r < rows; ++r, gy += stride, x += stride, y += stride, gx += stride) {
+    const T fg = a[r], fx = b[r], offset = c[r];
+    for (index_t i = 0; i < length; ++i)
+      gx[i] = fg * let_through(gy[i], y[i], low, high) + fx * x[i] + offset;
+  }
+}
+
+#define CNNCORE_INSTANTIATE(T)                                                                    \
+  template void row_moments_loop(const T*, index_t, index_t, index_t, double*, double*);          \
+  template void row_products_loop(const T*, const T*, const T*, const T*, T, T, index_t, index_t, \
+                                  index_t, double*, double*);                                     \
+  template void row_linear_loop(const T*, const T*, const T*, index_t, index_t, index_t, T*);     \
+  template void row_limited_loop(const T*, const T*, const T*, const T*, T, T, index_t, index_t,  \
+                                 index_t, T*);                                                    \
+  template void row_linear2_loop(const T*, const T*, const T*, const T*, const T*, index_t,       \
+                                 index_t, index_t, T*);                                           \
+  template void row_limited2_loop(const T*, const T*, const T*, const T*, const T*, const T*, T,  \
+                                  T, index_t, index_t, index_t, T*);
 CNNCORE_INSTANTIATE(float)
 CNNCORE_INSTANTIATE(double)
 #undef CNNCORE_INSTANTIATE
