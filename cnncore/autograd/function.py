@@ -130,13 +130,12 @@ class Function:
             events.emit("before_forward", self, inputs)
         results = self.forward(*arrays)
         single = type(results) is not tuple
-        if single:
-            results = (results,)
+        results = (results,) if single else results
         self.shapes = tuple([y.shape for y in results])
-        outputs: list[Tensor] = []
-        for i, y in enumerate(results):
-            node = self if record and y.dtype.kind == "f" else None
-            outputs.append(Tensor._result(y, node, i))
+        outputs = [
+            Tensor._result(y, self if record and y.dtype.kind == "f" else None, i)
+            for i, y in enumerate(results)
+        ]
         if record:
             # t.edge, without a call
             self.edges = tuple(

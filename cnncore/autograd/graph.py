@@ -189,8 +189,7 @@ def _store(
         for edge in node.edges:
             if edge is not None and isinstance(edge[0], Tensor):
                 leaves[id(edge[0])] = edge[0]
-    owners = {memory_owner(seed.data) for seed in seeds if isinstance(seed, Tensor)}
-    owners |= {memory_owner(seed) for seed in seeds if hasattr(seed, "flags")}
+    owners = {memory_owner(s.data if isinstance(s, Tensor) else s) for s in seeds}
     for leaf in leaves.values():
         gradient = _hooked((leaf, 0), arrived)
         if gradient is None:

@@ -83,13 +83,13 @@ def fuses(norm: Module, act: Any) -> bool:
     """Whether ``activated`` has one pass for a norm and what follows it, a module or an op.
 
     Only in training: in evaluation a batch norm is constant, and ``cnncore.compile`` folds it away.
-    Not while somebody observes, who is to see every layer.
+    Not while somebody observes who is to see every layer.
     """
     return (
         type(norm) is BatchNorm2d
         and norm.training
         and (type(act) if isinstance(act, Module) else act) in _FUSED
-        and not events.observers
+        and not events.layer_by_layer()
     )
 
 

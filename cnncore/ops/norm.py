@@ -98,7 +98,7 @@ def _normalize(
         y = y if weight is None else mul(y, reshape(weight, shape))
         y = y if bias is None else add(y, reshape(bias, shape))
         return ending.applied(y), Normalize(rows, eps)
-    if rows.fixed is None and not events.observers:
+    if rows.fixed is None and not events.layer_by_layer():
         function = Normalize(rows, eps, ending.activation)
         inputs = (x, weight, bias)
         return function(*inputs, *ending[:1] if ending.residual is not None else ()), function
@@ -128,7 +128,7 @@ def batch_norm(
 
     ``residual``, of the shape of x, is added to y, and then ``activation`` ("relu", "relu6") is
     applied.  In training this takes no pass over memory of its own, forward or backward, and keeps
-    the result besides x; while somebody observes, the three run one after the other as ops.
+    the result besides x; those who observe every layer see the three as ops of their own.
 
     Errors: one value per channel cannot be normalised in training (the result would be the bias).
 

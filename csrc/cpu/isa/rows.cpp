@@ -22,6 +22,12 @@ CNNCORE_HD void block_moments(const T* x, index_t n, double& mean, double& squar
     square0 += d0 * d0;
     square1 += d1 * d1;
   }
+  if (i + width <= n) {
+    const Vector d = wide_at(x + i) - guess;
+    sum0 += d;
+    square0 += d * d;
+    i += width;
+  }
   sum0 += sum1;
   square0 += square1;
   double sum = sum_lanes<T>(sum0);
@@ -51,6 +57,19 @@ CNNCORE_HD T let_through(T gy, T y, T low, T high) {
   return y > low && !(y >= high) ? gy : T(0);
 }
 
+// g, a vector of gy; with `limits` of what the activation that gave y lets through.
+template <bool limits, class T>
+CNNCORE_HD void read_gradient(const T* gy, const T* y, T low, T high, typename Wide<T>::vector& g) {
+  if (!limits) {
+    g = wide_at(gy);
+    return;
+  }
+  T passed[Wide<T>::width];
+  for (index_t lane = 0; lane < Wide<T>::width; ++lane)
+    passed[lane] = let_through(gy[lane], y[lane], low, high);
+  g = wide_at(passed);
+}
+
 // The sums of one row; `limits` says whether y and the limits mean anything.
 template <bool limits, class T>
 CNNCORE_HD void products_of_row(const T* gy, const T* x, T mean, const T* y, T low, T high,
@@ -63,18 +82,21 @@ CNNCORE_HD void products_of_row(const T* gy, const T* x, T mean, const T* y, T l
     Vector sum0{}, sum1{}, product0{}, product1{};
     index_t i = begin;
     for (; i + 2 * width <= end; i += 2 * width) {
-      const T* g = gy + i;
-      T passed[2 * width];
-      if (limits) {
-        for (index_t lane = 0; lane < 2 * width; ++lane)
-          passed[lane] = let_through(g[lane], y[i + lane], low, high);
-        g = passed;
-      }
-      const Vector g0 = wide_at(g), g1 = wide_at(g + width);
+      const index_t k = i + width;
+      Vector g0, g1;
+      read_gradient<limits>(gy + i, y + i, low, high, g0);
+      read_gradient<limits>(gy + k, y + k, low, high, g1);
       sum0 += g0;
       sum1 += g1;
       product0 += g0 * (wide_at(x + i) - mean);
-      product1 += g1 * (wide_at(x + i + width) - mean);
+      product1 += g1 * (wide_at(x + k) - mean);
+    }
+    if (i + width <= end) {
+      Vector g;
+      read_gradient<limits>(gy + i, y + i, low, high, g);
+      sum0 += g;
+      product0 += g * (wide_at(x + i) - mean);
+      i += width;
     }
     sum0 += sum1;
     product0 += product1;

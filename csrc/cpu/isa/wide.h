@@ -20,14 +20,24 @@ CNNCORE_HD const typename Wide<T>::unaligned& wide_at(const T* p) {
   return *reinterpret_cast<const typename Wide<T>::unaligned*>(p);
 }
 
+// The second half of n numbers added to the first, as often as it takes to one number. The steps
+// are instances of a template, since a loop over them stays a loop, which reads back what it has
+// just written in vectors of another size.
+template <int n>
+CNNCORE_HD void fold(double* sum) {
+  if constexpr (n > 1) {
+    for (int lane = 0; lane < n / 2; ++lane) sum[lane] += sum[lane + n / 2];
+    fold<n / 2>(sum);
+  }
+}
+
 // Lanes i and i + n/2 first, and so on: the same order everywhere, and few steps.
 template <class T>
 CNNCORE_HD double sum_lanes(const typename Wide<T>::vector& v) {
   constexpr int width = Wide<T>::width;
   double sum[width];
   for (int lane = 0; lane < width; ++lane) sum[lane] = static_cast<double>(v[lane]);
-  for (int half = width / 2; half > 0; half /= 2)
-    for (int lane = 0; lane < half; ++lane) sum[lane] += sum[lane + half];
+  fold<width>(sum);
   return sum[0];
 }
 
@@ -46,6 +56,10 @@ CNNCORE_HD double sum_run(const T* x, index_t n) {
     for (; i + 2 * width <= end; i += 2 * width) {
       sum0 += wide_at(x + i);
       sum1 += wide_at(x + i + width);
+    }
+    if (i + width <= end) {
+      sum0 += wide_at(x + i);
+      i += width;
     }
     sum0 += sum1;
     total += sum_lanes<T>(sum0);
