@@ -38,8 +38,8 @@ struct PhaseSteps {
   double input, output;
   double gradient, weight_gradient;
 };
-constexpr PhaseSteps kPhases3{1000, 1000, 500, 260, 300, 300, 500};
-constexpr PhaseSteps kPhases4{1700, 1700, 800, 450, 450, 450, 800};
+constexpr PhaseSteps kPhases3{1000, 1000, 350, 260, 300, 300, 600};
+constexpr PhaseSteps kPhases4{1700, 1700, 500, 450, 450, 450, 900};
 
 WinogradSteps steps_of(const WinogradProblem& p, index_t stride) {
   if (stride == 1) return p.m == 4 ? kFour : kTwo;

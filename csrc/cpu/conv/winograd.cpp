@@ -164,10 +164,11 @@ void Winograd<T>::multiply(const T* v, index_t v_stride, index_t v_pitch, index_
   Scratch<index_t> tables(tiles + sources * channels);
   index_t* const depth = tables.data() + tiles;
   for (index_t t = 0; t < tiles; ++t) tables[t] = t * width;
-  for (index_t k = 0; k < sources * channels; ++k) {
-    const index_t c = k % channels, vector = k / channels * channel_vectors() + c / width;
-    depth[k] = vector * v_pitch + c % width;
-  }
+  index_t* next = depth;
+  for (index_t source = 0; source < sources; ++source)
+    for (index_t c = 0; c < channels; c += width)
+      for (index_t lane = 0; lane < min_of(width, channels - c); ++lane)
+        *next++ = (source * channel_vectors() + c / width) * v_pitch + lane;
   for (index_t row = 0; row < rows(); ++row) {
     const auto phases = form_.phases_at(static_cast<int>(row % points()));
     const index_t target = row / points(), first = sources > 1 ? phases.first * channels : 0;

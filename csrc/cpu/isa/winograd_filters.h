@@ -46,7 +46,8 @@ CNNCORE_HD void transform_filter(const V* g, T* u, index_t stride) {
 
 // The taps of one depth as vectors over the lanes. A filter's taps lie side by side: whole squares
 // are read along them and transposed. Where a vector is longer than a filter, what follows the
-// filter is read too and dropped, unless that would pass the end of the array.
+// filter is read too and dropped, unless that would pass the end of the array. The lanes, or the
+// depths, lie a row of filters apart, which no hardware foresees: what follows is asked for.
 template <class T, int taps>
 CNNCORE_HD void read_filters(const WinogradFilters<T>& filters, index_t k,
                              typename Simd<T>::vector* g) {
@@ -60,6 +61,7 @@ CNNCORE_HD void read_filters(const WinogradFilters<T>& filters, index_t k,
 #pragma GCC unroll 16
     for (int l = 0; l < width; ++l) {
       const T* const p = from + l * filters.lane + square * width;
+      __builtin_prefetch(p + 4 * filters.depth);
       if (l >= filters.lanes) {
         a[l] = V{};
       } else if (width > taps && p + width > filters.end) {
