@@ -21,94 +21,101 @@ namespace cnncore {
 namespace CNNCORE_ISA_NAMESPACE {
 namespace {
 
-constexpr index_t kStrip = 32;  // rows of a strip
-
 // What K taps with stride S read of a row for results v .. v + width: lane l of tap j is column
-// v * S - before + j + S * l. `kWhole`: all of it lies in the plane.
-template <bool kWhole, class T, int K, int S>
+// v * S - before + j + S * l, zero outside the plane.
+template <class T, int K, int S>
 class Columns {
  public:
   static constexpr index_t width = Simd<T>::width;
+  // With stride 2: two vectors, and the K - 2 columns beyond them in one or two more.
+  static constexpr int loads = S == 1 ? K : 2 + (K - 3) / static_cast<int>(width) + 1;
 
-  // Lanes from `count` on are zero.
-  CNNCORE_HD Columns(const Window1d& window, index_t v, index_t plane_width, index_t count)
-      : first_(v * S - window.before) {
-    if constexpr (kWhole) return;
+  Columns() {}
+  CNNCORE_HD Columns(const DepthwisePlane<T>& p, index_t v)
+      : v(v), results(0, p.ow - v), first_(v * S - p.window.w.before) {
+    whole = first_ >= 0 && first_ + S * (width - 1) + K <= p.width && v + width <= p.ow;
 #pragma GCC unroll 5
-    for (int j = 0; j < K; j += S) {
-      const index_t begin = first_ + j;
-      const index_t end = min_of(begin + S * min_of(count, width), plane_width);
-#pragma GCC unroll 2
-      for (int half = 0; half < S; ++half)
-        lanes_[j + half] = Lanes<T>(-begin - half * width, end - begin - half * width);
+    for (int k = 0; k < loads; ++k) {
+      const index_t begin = first_ + at(k), most = S == 2 ? 2 * width + K - 2 - at(k) : width;
+      lanes_[k] = Lanes<T>(-begin, min_of(most, p.width - begin));
     }
   }
 
+  // kWhole: no lane lies outside.
+  template <bool kWhole>
   CNNCORE_HD void load_row(const T* row, Vector<T> (&taps)[K]) const {
+    if constexpr (S == 1) {
 #pragma GCC unroll 5
-    for (int j = 0; j < K; j += S) {
-      const T* const from = row + first_ + j;
-      const Vector<T> a = at(from, j);
-      if constexpr (S == 1) {
-        taps[j] = a;
-      } else {
-        const Vector<T> b = at(from + width, j + 1);
-        taps[j] = even_lanes(a, b, lane_numbers<T>());
-        if (j + 1 < K) taps[j + 1] = odd_lanes(a, b, lane_numbers<T>());
+      for (int j = 0; j < K; ++j) taps[j] = load_part<kWhole>(row, j);
+    } else {
+      constexpr auto lanes = lane_numbers<T>();
+      Vector<T> a = load_part<kWhole>(row, 0), b = load_part<kWhole>(row, 1);
+      hold(a);
+      hold(b);
+      const Vector<T> c = load_part<false>(row, 2);
+      const Vector<T> d = loads == 4 ? load_part<false>(row, loads - 1) : c;
+      const Vector<T> even = even_lanes(a, b, lanes), odd = odd_lanes(a, b, lanes);
+      const Vector<T> next_even = K == 3 ? c : even_lanes(c, d, lanes);
+      taps[0] = even;
+      taps[1] = odd;
+      taps[2] = later_lanes<1>(even, next_even, lanes);
+      if constexpr (K == 5) {
+        taps[3] = later_lanes<1>(odd, odd_lanes(c, d, lanes), lanes);
+        taps[4] = later_lanes<2>(even, next_even, lanes);
       }
     }
   }
 
+  index_t v;
+  Lanes<T> results;  // those of the vector that there are
+  bool whole;
+
  private:
-  CNNCORE_HD Vector<T> at(const T* from, int part) const {
+  static CNNCORE_HD index_t at(int k) { return S == 1 ? k : k * width; }
+  template <bool kWhole>
+  CNNCORE_HD Vector<T> load_part(const T* row, int k) const {
+    const T* const from = row + first_ + at(k);
     if constexpr (kWhole) return load(from);
-    return load_lanes(from, lanes_[part]);
+    return load_lanes(from, lanes_[k]);
   }
 
   index_t first_;
-  Lanes<T> lanes_[K + 1];
+  Lanes<T> lanes_[loads];
 };
 
-// Whether Columns<true> may be used for `count` results from v on.
+// Up to kVectors vectors of results side by side. What is known about their columns is worked out
+// once for all rows, which are then walked through as they lie in memory.
 template <class T, int K, int S>
-CNNCORE_HD bool whole_columns(const Window1d& window, index_t v, index_t plane_width,
-                              index_t count) {
-  const index_t first = v * S - window.before, width = Simd<T>::width;
-  return first >= 0 && first + K - 1 + S * width <= plane_width && count >= width;
-}
+struct Stripe {
+  static constexpr index_t kVectors = 8;
+  static constexpr index_t width = kVectors * Simd<T>::width;
 
-// Calls strip(whole, v, u, end) for strips of one vector of columns and up to kStrip rows of
-// first..last, so that what is known about the columns is worked out once for many rows while the
-// rows stay in the first-level cache. `whole`: a type that says whether no lane is masked.
-template <class IsWhole, class Strip>
-CNNCORE_HD void for_each_strip(index_t first, index_t last, index_t begin, index_t end,
-                               index_t width, IsWhole is_whole, Strip strip) {
-  for (index_t u = first; u < last; u += kStrip)
-    for (index_t v = begin; v < end; v += width) {
-      if (is_whole(v))
-        strip(std::true_type(), v, u, min_of(last, u + kStrip));
-      else
-        strip(std::false_type(), v, u, min_of(last, u + kStrip));
-    }
-}
+  CNNCORE_HD Stripe(const DepthwisePlane<T>& p, index_t begin) : count(0) {
+    for (index_t v = begin; v < min_of(p.ow, begin + width); v += Simd<T>::width)
+      columns[count++] = Columns<T, K, S>(p, v);
+  }
+
+  Columns<T, K, S> columns[kVectors];
+  index_t count;
+};
 
 // --- forward -------------------------------------------------------------------------------------
 
-// R rows of results from u on, columns v .. v + width.
-template <int R, bool kWhole, class T, int K, int S>
+// R rows of results from u on, one vector of each. kInside: all they read are rows of the plane.
+template <int R, bool kInside, bool kWhole, class T, int K, int S>
 CNNCORE_HD void forward_block(const DepthwisePlane<T>& p, const Weights<T, K>& weights,
-                              const Columns<kWhole, T, K, S>& columns, const Lanes<T>& lanes,
-                              const T* x, index_t u, T* to) {
+                              const Columns<T, K, S>& columns, const T* x, index_t u, T* y) {
+  T* const to = y + u * p.ow + columns.v;
   Sums<R, T, K> sums;
 #pragma GCC unroll 4
   for (int r = 0; r < R; ++r)
-    sums.start(r, p.accumulate ? load_lanes(to + r * p.ow, lanes) : broadcast(p.start()));
+    sums.start(r, p.accumulate ? load_lanes(to + r * p.ow, columns.results) : broadcast(p.start()));
   const index_t top = p.window.h.start(u);
 #pragma GCC unroll 16
   for (int t = 0; t < (R - 1) * S + K; ++t) {
-    if (top + t < 0 || top + t >= p.height) continue;
+    if (!kInside && (top + t < 0 || top + t >= p.height)) continue;
     Vector<T> taps[K];
-    columns.load_row(x + (top + t) * p.width, taps);
+    columns.template load_row<kWhole>(x + (top + t) * p.width, taps);
 #pragma GCC unroll 4
     for (int r = 0; r < R; ++r) {
       const int i = t - r * S;
@@ -120,36 +127,57 @@ CNNCORE_HD void forward_block(const DepthwisePlane<T>& p, const Weights<T, K>& w
     if (kWhole)
       store(to + r * p.ow, sums.total(r));
     else
-      store_lanes(to + r * p.ow, sums.total(r), lanes);
+      store_lanes(to + r * p.ow, sums.total(r), columns.results);
+  }
+}
+
+template <int R, class T, int K, int S>
+CNNCORE_HD void forward_rows(const DepthwisePlane<T>& p, const Weights<T, K>& weights,
+                             const Stripe<T, K, S>& stripe, const T* x, index_t u, T* y) {
+  const index_t top = p.window.h.start(u);
+  const bool inside = top >= 0 && top + (R - 1) * S + K <= p.height;
+  for (index_t k = 0; k < stripe.count; ++k) {
+    const Columns<T, K, S>& columns = stripe.columns[k];
+    if (!inside)
+      forward_block<R, false, false>(p, weights, columns, x, u, y);
+    else if (columns.whole)
+      forward_block<R, true, true>(p, weights, columns, x, u, y);
+    else
+      forward_block<R, true, false>(p, weights, columns, x, u, y);
   }
 }
 
 template <class T, int K, int S>
-void forward(const DepthwisePlane<T>& p, const T* x, T* y) {
+CNNCORE_HD void forward_stripe(const DepthwisePlane<T>& p, const Stripe<T, K, S>& stripe,
+                               const T* x, T* y) {
   const Weights<T, K> weights(p.weight);
-  for_each_strip(
-      p.first, p.last, 0, p.ow, Simd<T>::width,
-      [&](index_t v) { return whole_columns<T, K, S>(p.window.w, v, p.width, p.ow - v); },
-      [&](auto whole, index_t v, index_t u, index_t end) {
-        const Columns<decltype(whole)::value, T, K, S> columns(p.window.w, v, p.width,
-                                                               Simd<T>::width);
-        const Lanes<T> lanes(0, p.ow - v);
-        T* to = y + u * p.ow + v;
-        for (; u + 4 <= end; u += 4, to += 4 * p.ow)
-          forward_block<4>(p, weights, columns, lanes, x, u, to);
-        if (end - u == 3)
-          forward_block<3>(p, weights, columns, lanes, x, u, to);
-        else if (end - u == 2)
-          forward_block<2>(p, weights, columns, lanes, x, u, to);
-        else if (end - u == 1)
-          forward_block<1>(p, weights, columns, lanes, x, u, to);
-      });
+  index_t u = p.first;
+  for (; u + 4 <= p.last; u += 4) forward_rows<4>(p, weights, stripe, x, u, y);
+  if (p.last - u == 3)
+    forward_rows<3>(p, weights, stripe, x, u, y);
+  else if (p.last - u == 2)
+    forward_rows<2>(p, weights, stripe, x, u, y);
+  else if (p.last - u == 1)
+    forward_rows<1>(p, weights, stripe, x, u, y);
+}
+
+template <class T, int K, int S>
+void forward(DepthwisePlane<T> first, index_t planes, const T* x, T* y) {
+  const index_t in = first.height * first.width, out = first.oh * first.ow;
+  for (index_t v = 0; v < first.ow; v += Stripe<T, K, S>::width) {
+    const Stripe<T, K, S> stripe(first, v);
+    DepthwisePlane<T> p = first;
+    for (index_t k = 0; k < planes; ++k, p.next())
+      forward_stripe(p, stripe, x + k * in, y + k * out);
+  }
 }
 
 // --- transpose with stride 2 ---------------------------------------------------------------------
 // With r + before = 2 (u0 + t) + i: row u0 + t of y, tap i; likewise along the columns. A block is
 // 2 R rows of x from 2 u0 - before on, 2 width columns from 2 v0 - before on; even rows take the
 // even taps, even columns likewise.
+
+constexpr index_t kStrip = 32;  // rows of a strip, one vector of columns wide
 
 template <class T, int K>
 struct TransposedColumns {
@@ -212,39 +240,50 @@ CNNCORE_HD void transpose_block(const DepthwisePlane<T>& p, const Weights<T, K>&
   }
 }
 
+template <bool kWhole, class T, int K>
+CNNCORE_HD void transpose_strip(const DepthwisePlane<T>& p, const Weights<T, K>& weights, index_t v,
+                                index_t u, index_t end, const T* y, T* x) {
+  const TransposedColumns<T, K> columns(p, v);
+  for (; u + 2 <= end; u += 2) transpose_block<2, kWhole>(p, weights, columns, y, u, x);
+  if (u < end) transpose_block<1, kWhole>(p, weights, columns, y, u, x);
+}
+
 template <class T, int K>
 void transpose2(const DepthwisePlane<T>& p, const T* y, T* x) {
-  constexpr int R = 2;
   const Weights<T, K> weights(p.weight);
-  for_each_strip((p.first + p.window.h.before) / 2, ceil_div(p.last + p.window.h.before, 2), 0,
-                 ceil_div(p.width + p.window.w.before, 2), Simd<T>::width,
-                 [&](index_t v) { return v >= K / 2 && v + Simd<T>::width <= p.ow; },
-                 [&](auto whole, index_t v, index_t u, index_t end) {
-                   constexpr bool kWhole = decltype(whole)::value;
-                   const TransposedColumns<T, K> columns(p, v);
-                   for (; u + R <= end; u += R)
-                     transpose_block<R, kWhole>(p, weights, columns, y, u, x);
-                   if (u < end) transpose_block<1, kWhole>(p, weights, columns, y, u, x);
-                 });
+  const index_t first = (p.first + p.window.h.before) / 2;
+  const index_t last = ceil_div(p.last + p.window.h.before, 2);
+  const index_t end = ceil_div(p.width + p.window.w.before, 2);
+  for (index_t u = first; u < last; u += kStrip)
+    for (index_t v = 0; v < end; v += Simd<T>::width) {
+      const index_t until = min_of(last, u + kStrip);
+      if (v >= K / 2 && v + Simd<T>::width <= p.ow)
+        transpose_strip<true, T, K>(p, weights, v, u, until, y, x);
+      else
+        transpose_strip<false, T, K>(p, weights, v, u, until, y, x);
+    }
 }
 
 // --- weight gradient -----------------------------------------------------------------------------
 
 // Kernel rows I .. I + G, R rows of gy from u on: sum[(i - I) K + j] += gy x.
-template <int R, int I, int G, bool kWhole, class T, int K, int S>
-CNNCORE_HD void weight_block(const DepthwisePlane<T>& p, const Columns<kWhole, T, K, S>& columns,
-                             const Lanes<T>& lanes, const T* x, const T* gy, index_t u,
-                             Vector<T> (&sum)[G * K]) {
+template <int R, int I, int G, bool kInside, bool kWhole, class T, int K, int S>
+CNNCORE_HD void weight_block(const DepthwisePlane<T>& p, const Columns<T, K, S>& columns,
+                             const T* x, const T* gy, index_t u, Vector<T> (&sum)[G * K]) {
+  const T* const from = gy + u * p.ow + columns.v;
   Vector<T> g[R];
 #pragma GCC unroll 4
   for (int r = 0; r < R; ++r)
-    g[r] = kWhole ? load(gy + r * p.ow) : load_lanes(gy + r * p.ow, lanes);
+    g[r] = kWhole ? load(from + r * p.ow) : load_lanes(from + r * p.ow, columns.results);
   const index_t top = p.window.h.start(u);
 #pragma GCC unroll 16
   for (int t = I; t < (R - 1) * S + I + G; ++t) {
-    if (top + t < 0 || top + t >= p.height) continue;
+    if (!kInside && (top + t < 0 || top + t >= p.height)) continue;
     Vector<T> taps[K];
-    columns.load_row(x + (top + t) * p.width, taps);
+    columns.template load_row<kWhole>(x + (top + t) * p.width, taps);
+    if constexpr (!kWhole)  // what meets no gy may be infinite
+#pragma GCC unroll 5
+      for (int j = 0; j < K; ++j) taps[j] = keep_lanes(taps[j], columns.results);
 #pragma GCC unroll 4
     for (int r = 0; r < R; ++r) {
       const int i = t - r * S - I;
@@ -252,6 +291,22 @@ CNNCORE_HD void weight_block(const DepthwisePlane<T>& p, const Columns<kWhole, T
 #pragma GCC unroll 5
       for (int j = 0; j < K; ++j) sum[i * K + j] += g[r] * taps[j];
     }
+  }
+}
+
+template <int R, int I, int G, class T, int K, int S>
+CNNCORE_HD void weight_rows(const DepthwisePlane<T>& p, const Stripe<T, K, S>& stripe, const T* x,
+                            const T* gy, index_t u, Vector<T> (&sum)[G * K]) {
+  const index_t top = p.window.h.start(u);
+  const bool inside = top + I >= 0 && top + (R - 1) * S + I + G <= p.height;
+  for (index_t k = 0; k < stripe.count; ++k) {
+    const Columns<T, K, S>& columns = stripe.columns[k];
+    if (!inside)
+      weight_block<R, I, G, false, false>(p, columns, x, gy, u, sum);
+    else if (columns.whole)
+      weight_block<R, I, G, true, true>(p, columns, x, gy, u, sum);
+    else
+      weight_block<R, I, G, true, false>(p, columns, x, gy, u, sum);
   }
 }
 
@@ -263,19 +318,15 @@ CNNCORE_HD void weight_part(const DepthwisePlane<T>& p, const DepthwiseSum<T>& a
   Vector<T> sum[G * K];
 #pragma GCC unroll 25
   for (int k = 0; k < G * K; ++k) sum[k] = Vector<T>{};
-  for (index_t n = 0; n < all.images; ++n, x += all.x_stride, gy += all.y_stride)
-    for_each_strip(
-        p.first, p.last, 0, p.ow, Simd<T>::width,
-        [&](index_t v) { return whole_columns<T, K, S>(p.window.w, v, p.width, p.ow - v); },
-        [&](auto whole, index_t v, index_t u, index_t end) {
-          const Columns<decltype(whole)::value, T, K, S> columns(p.window.w, v, p.width, p.ow - v);
-          const Lanes<T> lanes(0, p.ow - v);
-          const T* from = gy + u * p.ow + v;
-          for (; u + R <= end; u += R, from += R * p.ow)
-            weight_block<R, I, G>(p, columns, lanes, x, from, u, sum);
-          for (; u < end; ++u, from += p.ow)
-            weight_block<1, I, G>(p, columns, lanes, x, from, u, sum);
-        });
+  for (index_t v = 0; v < p.ow; v += Stripe<T, K, S>::width) {
+    const Stripe<T, K, S> stripe(p, v);
+    for (index_t n = 0; n < all.images; ++n) {
+      const T *const from = x + n * all.x_stride, *const with = gy + n * all.y_stride;
+      index_t u = p.first;
+      for (; u + R <= p.last; u += R) weight_rows<R, I, G>(p, stripe, from, with, u, sum);
+      for (; u < p.last; ++u) weight_rows<1, I, G>(p, stripe, from, with, u, sum);
+    }
+  }
 #pragma GCC unroll 25
   for (int k = 0; k < G * K; ++k) {
     T total = 0;
@@ -322,7 +373,7 @@ template <class T, int K, int S>
 DepthwiseKernels<T> kernels([[maybe_unused]] const DepthwisePlane<T>& p) {
   // A transpose with stride 1 is a forward with the taps reversed (depthwise.cpp does that).
   DepthwiseKernels<T> chosen{
-      &forward_each<T, &forward<T, K, S>>,
+      &forward<T, K, S>,
       S == 2 ? &transpose_each<T, &transpose2<T, K>> : &transpose_each<T, &transpose_any<T>>,
       &weight_each<T, &weight<T, K, S>>};
 #if defined(__AVX512F__)

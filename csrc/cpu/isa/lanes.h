@@ -35,6 +35,12 @@ CNNCORE_HD __m512 load_lanes(const float* p, const Lanes<float>& lanes) {
 CNNCORE_HD __m512d load_lanes(const double* p, const Lanes<double>& lanes) {
   return _mm512_maskz_loadu_pd(static_cast<__mmask8>(lanes.bits), p);
 }
+CNNCORE_HD __m512 keep_lanes(__m512 v, const Lanes<float>& lanes) {
+  return _mm512_maskz_mov_ps(static_cast<__mmask16>(lanes.bits), v);
+}
+CNNCORE_HD __m512d keep_lanes(__m512d v, const Lanes<double>& lanes) {
+  return _mm512_maskz_mov_pd(static_cast<__mmask8>(lanes.bits), v);
+}
 CNNCORE_HD void store_lanes(float* p, __m512 v, const Lanes<float>& lanes) {
   _mm512_mask_storeu_ps(p, static_cast<__mmask16>(lanes.bits), v);
 }
@@ -76,6 +82,12 @@ CNNCORE_HD __m256 load_lanes(const float* p, const Lanes<float>& lanes) {
 CNNCORE_HD __m256d load_lanes(const double* p, const Lanes<double>& lanes) {
   return _mm256_maskload_pd(p, lanes.bits);
 }
+CNNCORE_HD __m256 keep_lanes(__m256 v, const Lanes<float>& lanes) {
+  return _mm256_and_ps(v, _mm256_castsi256_ps(lanes.bits));
+}
+CNNCORE_HD __m256d keep_lanes(__m256d v, const Lanes<double>& lanes) {
+  return _mm256_and_pd(v, _mm256_castsi256_pd(lanes.bits));
+}
 CNNCORE_HD void store_lanes(float* p, __m256 v, const Lanes<float>& lanes) {
   _mm256_maskstore_ps(p, lanes.bits, v);
 }
@@ -97,6 +109,12 @@ template <class T>
 CNNCORE_HD typename Simd<T>::vector load_lanes(const T* p, const Lanes<T>& lanes) {
   typename Simd<T>::vector v{};
   for (index_t lane = lanes.first; lane < lanes.last; ++lane) v[lane] = p[lane];
+  return v;
+}
+template <class T>
+CNNCORE_HD typename Simd<T>::vector keep_lanes(typename Simd<T>::vector v, const Lanes<T>& lanes) {
+  for (index_t lane = 0; lane < Simd<T>::width; ++lane)
+    if (lane < lanes.first || lane >= lanes.last) v[lane] = 0;
   return v;
 }
 template <class T>
@@ -149,6 +167,15 @@ constexpr auto lane_numbers() {
   return std::make_integer_sequence<int, Simd<T>::width>();
 }
 
+// Keeps v in a register. A shuffle of two vectors destroys its first operand, and the compiler
+// would sooner read memory twice than copy a register, which costs nothing.
+template <class V>
+CNNCORE_HD void hold([[maybe_unused]] V& v) {
+#if defined(__AVX512F__)
+  asm("" : "+v"(v));
+#endif
+}
+
 // Four shuffles of two vectors a, b as one run of lanes (ab): its even lanes, its odd lanes, and
 // their inverse, the lanes of a and b in turn (first half and second half).
 template <class V, int... I>
@@ -168,6 +195,12 @@ template <class V, int... I>
 CNNCORE_HD V interleave_high(V a, V b, std::integer_sequence<int, I...>) {
   constexpr int n = sizeof...(I);
   return __builtin_shufflevector(a, b, (I % 2 ? n + (n + I) / 2 : (n + I) / 2)...);
+}
+
+// Lanes kFrom, kFrom + 1, ... of (ab).
+template <int kFrom, class V, int... I>
+CNNCORE_HD V later_lanes(V a, V b, std::integer_sequence<int, I...>) {
+  return __builtin_shufflevector(a, b, (kFrom + I)...);
 }
 
 }  // namespace CNNCORE_ISA_NAMESPACE
