@@ -4,8 +4,10 @@
 #include "cnncore/memory_pool.h"
 #include "cnncore/registry.h"
 #include "cnncore/threads.h"
+#include "cpu/caches.h"
 #include "cpu/dispatch_isa.h"
 #include "cpu/isa/pool.h"
+#include "cpu/isa/pool_half.h"
 #include "cpu/isa/pool_separable.h"
 
 namespace cnncore {
@@ -13,6 +15,10 @@ namespace cnncore {
 CNNCORE_DECLARE_FOR_EACH_ISA(template <class T> void max_pool_loop(
     const T* x, const MaxPoolPlan<T>& plan, index_t planes, T* split, T* y, std::int64_t* winners))
 
+CNNCORE_DECLARE_FOR_EACH_ISA(template <class T> void half_pool_loop(const HalfPool<T>& plan,
+                                                                    const T* x, index_t planes,
+                                                                    const HalfPoolSpace<T>& space,
+                                                                    T* y, std::int64_t* winners))
 CNNCORE_DECLARE_FOR_EACH_ISA(template <class T>
                              void separable_pool_loop(const T* x, const SeparablePool<T>& plan,
                                                       index_t planes, const PoolSpace<T>& space,
@@ -35,6 +41,48 @@ void check_windows(const Window1d& window, index_t size, index_t count, const ch
   }
 }
 
+// Windows of a row that begin with `before` pixels of padding and end inside it.
+index_t whole_windows(const Window1d& w, index_t size, index_t count) {
+  const index_t room = size + w.before - w.kernel;  // the last window inside begins here at most
+  return room < 0 ? 0 : min_of(count, room / w.stride + 1);
+}
+
+// Whether winners had better go past the caches, and can: in whole vectors, all of them aligned.
+bool streams(index_t bytes, index_t out_width, const std::int64_t* winners) {
+  constexpr index_t kLine = 64, kSize = sizeof(std::int64_t);
+  return bytes > caches().third / 2 && out_width >= kPoolLanes && out_width * kSize % kLine == 0 &&
+         reinterpret_cast<std::uintptr_t>(winners) % kLine == 0;
+}
+
+// 2x2 and 3x3 with stride 2: see isa/pool_half.cpp.
+template <class T>
+void half_max_pool(ArrayView<const T> x, const Window2d& window, ArrayView<T> y,
+                   ArrayView<std::int64_t> winners) {
+  using Index = typename PoolIndex<T>::type;
+  constexpr index_t kSize = sizeof(T);
+  const index_t out_width = y[3], plane = y[2] * y[3];
+  const index_t bytes = (x.size() + y.size()) * kSize + winners.size() * 8;
+  const HalfPool<T> plan{x[2],
+                         x[3],
+                         y[2],
+                         out_width,
+                         window.h.kernel,
+                         window.h.before,
+                         window.w.before,
+                         whole_windows(window.w, x[3], out_width),
+                         streams(bytes, out_width, winners.data),
+                         x.data,
+                         x.data + x.size()};
+  const auto loop = CNNCORE_SELECT_ISA(half_pool_loop<T>);
+  parallel_for(y[0] * y[1], grain_for(x[2] * x[3]), [&](index_t first, index_t last) {
+    const Scratch<T> rows(2 * plan.row_room()), values(2 * plan.pitch());
+    const Scratch<Index> taps(2 * plan.pitch());
+    loop(plan, x.data + first * x[2] * x[3], last - first,
+         {rows.data(), values.data(), taps.data()}, y.data + first * plane,
+         winners.data + first * plane);
+  });
+}
+
 // Windows without dilation, of any plane: see isa/pool_separable.cpp.
 template <class T>
 void separable_max_pool(ArrayView<const T> x, const Window2d& window, ArrayView<T> y,
@@ -43,8 +91,7 @@ void separable_max_pool(ArrayView<const T> x, const Window2d& window, ArrayView<
   constexpr index_t kBandBytes = 16384;  // half of the first-level cache
   const index_t height = x[2], width = x[3], out_height = y[2], out_width = y[3];
   const Window1d& w = window.w;
-  const index_t room = width + w.before - w.kernel;  // the last window inside begins here at most
-  const index_t inside_end = room < 0 ? 0 : min_of(out_width, room / w.stride + 1);
+  const index_t inside_end = whole_windows(w, width, out_width);
   SeparablePool<T> plan{
       height, width, out_height, out_width, window, ceil_div(w.before, w.stride), inside_end, 1};
   const index_t line_bytes = plan.pitch() * static_cast<index_t>(sizeof(T) + sizeof(Index));
@@ -72,6 +119,7 @@ void max_pool2d(ArrayView<const T> x, const Window2d& window, ArrayView<T> y,
   const index_t height = x[2], width = x[3], out_height = y[2], out_width = y[3];
   check_windows(window.h, height, out_height, "the height");
   check_windows(window.w, width, out_width, "the width");
+  if (halves(window)) return half_max_pool(x, window, y, winners);
   if (separable_pool(window)) return separable_max_pool(x, window, y, winners);
   const Window1d& w = window.w;
   const index_t whole = round_up(out_width, kPoolLanes);

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import slow_native as slow
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
 from cnncore.geometry import Window2d
 from cnncore.kernels import native
@@ -37,6 +39,54 @@ def test_max_pool_matches_the_definition_with_ties_and_nan(case, dtype):
         expected = slow.max_pool2d(x, window, size)
         for got, want in zip(native.max_pool2d(x, window, size), expected, strict=True):
             np.testing.assert_array_equal(got, want)
+
+
+@given(
+    st.sampled_from([2, 3]),
+    st.tuples(*[st.integers(0, 1)] * 4),
+    st.tuples(st.integers(1, 12), st.sampled_from([1, 2, 3, 7, 14, 28, 31, 32, 33, 64, 65, 70])),
+    st.booleans(),
+    st.sampled_from(["ties", "NaN", "-inf", "inf"]),
+    st.sampled_from(DTYPES),
+    st.integers(0, 2**32 - 1),
+)
+@settings(max_examples=60)
+def test_pooling_to_half_the_size(kernel, padding, plane, ceil, fill, dtype, seed):
+    top, bottom, left, right = padding
+    window = Window2d((kernel, kernel), (2, 2), ((top, bottom), (left, right)), (1, 1))
+    assume(plane[0] + top + bottom >= kernel and plane[1] + left + right >= kernel)
+    size = window.output_size(plane, ceil)
+    ends = [2 * (size[a] - 1) - window.padding[a][0] < plane[a] for a in (0, 1)]
+    assume(all(ends))  # the last window sees a pixel
+    assume(all(kernel > window.padding[a][0] for a in (0, 1)))
+    rng = np.random.default_rng(seed)
+    x = rng.integers(-2, 3, (2, 2, *plane)).astype(dtype) * rng.choice([-1.0, 1.0], (2, 2, 1, 1))
+    if fill != "ties":
+        x[rng.random(x.shape) < (0.7 if fill == "-inf" else 0.1)] = float(fill)
+    x = x.astype(dtype)
+    expected = slow.max_pool2d(x, window, size)
+    for got, want in zip(native.max_pool2d(x, window, size), expected, strict=True):
+        np.testing.assert_array_equal(got, want)
+        np.testing.assert_array_equal(np.signbit(got), np.signbit(want))
+
+
+@pytest.mark.parametrize("kernel", [2, 3])
+@pytest.mark.parametrize("width", [1024, 1000 + 2 * 8])
+def test_pooling_of_arrays_larger_than_the_cache(kernel, width):
+    """Winners go past the cache where it is smaller than some 100 MB."""
+    x = np.random.default_rng(0).random((1, 9, 1024, width), np.float32)
+    x[0, -1, 700, 700] = np.nan
+    pad = kernel // 3
+    window = Window2d((kernel, kernel), (2, 2), ((pad, pad), (pad, pad)), (1, 1))
+    y, winners = native.max_pool2d(x, window, window.output_size(x.shape[2:]))
+    framed = np.pad(x[0], ((0, 0), (pad, pad), (pad, pad)), constant_values=-np.inf)
+    for c in range(x.shape[1]):  # a few planes at a time, for the sake of memory
+        views = np.lib.stride_tricks.sliding_window_view(framed[c], (kernel, kernel))[::2, ::2]
+        tap = views.reshape(*views.shape[:2], -1).argmax(-1)  # the first of equals; NaN wins
+        rows, cols = np.indices(tap.shape) * 2 - pad
+        want = (rows + tap // kernel) * width + cols + tap % kernel
+        np.testing.assert_array_equal(winners[0, c], want)
+        np.testing.assert_array_equal(y[0, c], x[0, c].reshape(-1)[want])
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -1,4 +1,5 @@
-// Max pooling with winners, one axis after the other, for windows without dilation.
+// Max pooling with winners, one axis after the other, for windows without dilation. Those of 2x2
+// and 3x3 with stride 2 have a form of their own, isa/pool_half.cpp.
 //
 //   along:  m[r, j]  = max over kw of x[r, j·sw − left + kw]   and the tap kw that won
 //   down:   y[i, j]  = max over kh of m[i·sh − top + kh, j]    and the tap (kh, kw) that won
@@ -14,56 +15,17 @@
 // from the definition.
 #include "cpu/isa/pool_separable.h"
 
-#include <math.h>
-
-#include <utility>
-
 #include "cnncore/taps.h"
-#include "cpu/isa/simd.h"
+#include "cpu/isa/lanes.h"
+#include "cpu/isa/pool_lanes.h"
 
 namespace cnncore {
 namespace CNNCORE_ISA_NAMESPACE {
 namespace {
 
-template <class T>
-struct Lanes {
-  using Index = typename PoolIndex<T>::type;
-  using Value = typename Simd<T>::vector;
-  using Indices = typename Simd<Index>::vector;
-  static constexpr int width = Simd<T>::width;
-};
-
-template <class T>
-constexpr T kLowest = -static_cast<T>(INFINITY);
-
 // Elements ahead that are asked for: a band is read and written in turn, in bursts too short for
 // the hardware to notice that they are one long run.
 constexpr index_t kAhead = 512;
-
-template <class T>
-CNNCORE_HD void take_larger(typename Lanes<T>::Value& best, typename Lanes<T>::Indices& winner,
-                            typename Lanes<T>::Value value, typename Lanes<T>::Indices index) {
-  winner = value > best ? index : winner;
-  best = value > best ? value : best;
-}
-
-template <class V, int... I>
-CNNCORE_HD V even_lanes(V a, V b, std::integer_sequence<int, I...>) {
-  return __builtin_shufflevector(a, b, (2 * I)...);
-}
-template <class V, int... I>
-CNNCORE_HD V odd_lanes(V a, V b, std::integer_sequence<int, I...>) {
-  return __builtin_shufflevector(a, b, (2 * I + 1)...);
-}
-
-// Vectors of outputs 0..count: whole ones, the last ending at `count` where that is possible.
-template <class T, class Function>
-CNNCORE_HD void each_vector(index_t count, Function&& visit) {
-  constexpr int width = Lanes<T>::width;
-  index_t j = 0;
-  for (; j + width <= count; j += width) visit(j);
-  if (j < count) visit(max_of(0, count - width));
-}
 
 // The space of a band: the maxima along its input rows, a line each, and the taps that won.
 template <class T>
@@ -81,31 +43,31 @@ struct BandLines {
 // what was read: it is NaN if there was one. kernel 0 stands for the one of the plan.
 template <int kernel, int stride, class T>
 void maxima_along(const SeparablePool<T>& p, const T* from, index_t rows, BandLines<T> lines,
-                  typename Lanes<T>::Value& sum) {
+                  typename PoolLanes<T>::Value& sum) {
   using Index = typename PoolIndex<T>::type;
-  constexpr int width = Lanes<T>::width;
-  [[maybe_unused]] constexpr auto all = std::make_integer_sequence<int, width>();
+  constexpr int width = PoolLanes<T>::width;
   const int kw = kernel > 0 ? kernel : static_cast<int>(p.window.w.kernel);
   const index_t row_step = p.width, count = p.out_width;
-  typename Lanes<T>::Value total = sum;
+  typename PoolLanes<T>::Value total = sum;
   for (index_t r = 0; r < rows; ++r, from += row_step, lines = lines.at(1)) {
     each_vector<T>(count, [&](index_t j) {
-      typename Lanes<T>::Indices winner{};
+      typename PoolLanes<T>::Indices winner{};
       const T* const at = from + stride * j;
       for (int i = 0; i < stride; ++i) __builtin_prefetch(at + i * width + kAhead);
-      typename Lanes<T>::Value best = load(at), read = best;
+      typename PoolLanes<T>::Value best = load(at), read = best;
       int k = 1;
       if constexpr (stride == 2) {
         const auto second = load(at + width);
-        const auto odd = odd_lanes(best, second, all);
-        best = even_lanes(best, second, all);
+        const auto odd = odd_lanes(best, second, lane_numbers<T>());
+        best = even_lanes(best, second, lane_numbers<T>());
         read += second;
         if (kw > 1) take_larger<T>(best, winner, odd, broadcast(Index{1}));
         k = 2;
       }
       for (; k < kw; ++k) {
         auto value = load(at + k);
-        if constexpr (stride == 2) value = even_lanes(value, load(at + k + width), all);
+        if constexpr (stride == 2)
+          value = even_lanes(value, load(at + k + width), lane_numbers<T>());
         read += value;
         take_larger<T>(best, winner, value, broadcast(static_cast<Index>(k)));
       }
@@ -119,14 +81,12 @@ void maxima_along(const SeparablePool<T>& p, const T* from, index_t rows, BandLi
 
 template <class T>
 using Along = void (*)(const SeparablePool<T>&, const T*, index_t, BandLines<T>,
-                       typename Lanes<T>::Value&);
+                       typename PoolLanes<T>::Value&);
 
 template <class T>
 Along<T> choose_along(const Window1d& w) {
   if (w.stride == 1) return w.kernel == 3 ? maxima_along<3, 1, T> : maxima_along<0, 1, T>;
-  return w.kernel == 2   ? maxima_along<2, 2, T>
-         : w.kernel == 3 ? maxima_along<3, 2, T>
-                         : maxima_along<0, 2, T>;
+  return maxima_along<0, 2, T>;
 }
 
 // The windows of a row that reach beyond its ends, one by one.
@@ -149,34 +109,21 @@ void at_the_edges(const SeparablePool<T>& p, const T* x, index_t rows, BandLines
   }
 }
 
-// 32-bit winners as the 64-bit ones of the result.
-CNNCORE_HD void widen(Simd<std::int32_t>::vector from, std::int64_t* to) {
-  typedef std::int32_t Half __attribute__((vector_size(kVectorBytes / 2)));
-  using Wide = Simd<std::int64_t>::vector;
-  Half parts[2];
-  __builtin_memcpy(parts, &from, sizeof from);
-  store(to, __builtin_convertvector(parts[0], Wide));
-  store(to + Simd<std::int64_t>::width, __builtin_convertvector(parts[1], Wide));
-}
-CNNCORE_HD void widen(Simd<std::int64_t>::vector from, std::int64_t* to) {
-  store(to, from);
-}
-
 // `rows` output rows from the lines of their taps first..last; `lines` begins with the one of tap
 // 0, `origin` is the flat index of tap (0, 0) of the first window. A vector may write beyond a row,
 // into the next one, which comes later, but not beyond y_end.
 template <int kernel, class T>
 void maxima_down(const SeparablePool<T>& p, index_t rows, index_t first, index_t last,
                  BandLines<T> lines, index_t origin, T* y, std::int64_t* out, const T* y_end,
-                 typename Lanes<T>::Value& lowest) {
+                 typename PoolLanes<T>::Value& lowest) {
   using Index = typename PoolIndex<T>::type;
-  constexpr int width = Lanes<T>::width;
+  constexpr int width = PoolLanes<T>::width;
   const index_t pitch = lines.pitch, stride = p.window.w.stride, columns = p.width;
   const index_t begin = kernel > 0 ? 0 : first, end = kernel > 0 ? kernel : last;
   const index_t count = p.out_width, line_step = p.window.h.stride;
-  typename Lanes<T>::Indices base;
+  typename PoolLanes<T>::Indices base;
   for (int lane = 0; lane < width; ++lane) base[lane] = static_cast<Index>(lane * stride + origin);
-  typename Lanes<T>::Value least = lowest;
+  typename PoolLanes<T>::Value least = lowest;
   for (index_t r = 0; r < rows; ++r, lines = lines.at(line_step), y += count, out += count) {
     each_vector<T>(count, [&](index_t j) {
       auto best = load(lines.values + begin * pitch + j);
@@ -190,7 +137,7 @@ void maxima_down(const SeparablePool<T>& p, index_t rows, index_t first, index_t
         __builtin_prefetch(y + j + kAhead, 1);
         for (int i = 0; i < width; i += 8) __builtin_prefetch(out + j + kAhead + i, 1);
         store(y + j, best);
-        widen(winner, out + j);
+        widen(winner, out + j, [](std::int64_t* to, auto v) { store(to, v); });
       } else {
         for (int lane = 0; j + lane < count; ++lane) {
           least[lane] = best[lane] < least[lane] ? best[lane] : least[lane];
@@ -206,7 +153,7 @@ void maxima_down(const SeparablePool<T>& p, index_t rows, index_t first, index_t
 
 template <class T>
 using Down = void (*)(const SeparablePool<T>&, index_t, index_t, index_t, BandLines<T>, index_t, T*,
-                      std::int64_t*, const T*, typename Lanes<T>::Value&);
+                      std::int64_t*, const T*, typename PoolLanes<T>::Value&);
 
 // A band from the definition.
 template <class T>
@@ -223,7 +170,7 @@ void pool_plainly(const T* x, const SeparablePool<T>& p, index_t first, index_t 
 // are copied.
 template <class T>
 void pool_rows(const SeparablePool<T>& p, const T* x, index_t rows, const PoolSpace<T>& space,
-               BandLines<T> lines, typename Lanes<T>::Value& sum) {
+               BandLines<T> lines, typename PoolLanes<T>::Value& sum) {
   const Along<T> along = choose_along<T>(p.window.w);
   const index_t left = p.window.w.before, room = p.row_room();
   index_t done = 0;
@@ -246,7 +193,7 @@ void pool_rows(const SeparablePool<T>& p, const T* x, index_t rows, const PoolSp
 // Output rows first..first + rows; `lines` begins with the line of input row `top`.
 template <class T>
 void pool_lines(const SeparablePool<T>& p, index_t first, index_t rows, BandLines<T> lines, T* y,
-                std::int64_t* out, const T* y_end, typename Lanes<T>::Value& lowest) {
+                std::int64_t* out, const T* y_end, typename PoolLanes<T>::Value& lowest) {
   const Window1d& h = p.window.h;
   const Down<T> whole = h.kernel == 2 ? maxima_down<2, T> : maxima_down<3, T>;
   const bool known = h.kernel == 2 || h.kernel == 3;
@@ -280,11 +227,11 @@ void separable_pool_loop(const T* x, const SeparablePool<T>& p, index_t planes,
       const index_t rows = min_of(p.band, p.out_height - first);
       const index_t top = h.start(first), above = max_of(0, top);
       const index_t below = min_of(p.height, h.start(first + rows - 1) + h.kernel);
-      typename Lanes<T>::Value sum{}, lowest{};
+      typename PoolLanes<T>::Value sum{}, lowest{};
       pool_rows(p, x + above * p.width, below - above, space, lines.at(above - top), sum);
       pool_lines(p, first, rows, lines, y, out, y_end, lowest);
       bool plainly = false;
-      for (int lane = 0; lane < Lanes<T>::width; ++lane)
+      for (int lane = 0; lane < PoolLanes<T>::width; ++lane)
         plainly |= sum[lane] != sum[lane] || lowest[lane] == kLowest<T>;
       if (plainly) pool_plainly(x, p, first, rows, y, out);
       y += rows * p.out_width;
