@@ -188,6 +188,22 @@ def test_nothing_outside_a_plane_touches_a_depthwise_result(
         assert np.isfinite(native.conv2d_weight(x, gy, window, 3)[1]).all()
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("size", [(7, 7), (5, 3), (13, 14), (6, 20), (9, 40)])
+def test_a_tap_that_never_sees_infinity_has_a_finite_gradient(
+    size: tuple[int, int], dtype: type
+) -> None:
+    """Lanes and rows without a gy are not there: they may not come in by 0 · ∞ either."""
+    window = Window2d((3, 3), (1, 1), ((1, 1), (1, 1)))
+    for last in (np.s_[..., -1, :], np.s_[..., -1]):
+        x, gy = np.ones((2, 3, *size), dtype), np.ones((2, 3, *size), dtype)
+        x[last] = np.inf
+        gweight = native.conv2d_weight(x, gy, window, 3)
+        rows, columns = (0, slice(None)) if last[-1] == slice(None) else (slice(None), 0)
+        assert np.isfinite(gweight[:, 0, rows, columns]).all()
+        assert np.isinf(gweight[:, 0, 2, 2]).all()
+
+
 def narrow_case(seed: int) -> Case:
     """Planes with rows of at most a vector or two, more planes than a task; heights about the
     tallest that have loops of their own (64)."""

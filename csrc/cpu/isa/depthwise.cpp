@@ -240,12 +240,7 @@ CNNCORE_HD void weight_part(const DepthwisePlane<T>& p, const DepthwiseSum<T>& a
       for (; u < p.last; ++u) weight_rows<1, I, G>(p, stripe, from, with, u, sum);
     }
   }
-#pragma GCC unroll 25
-  for (int k = 0; k < G * K; ++k) {
-    T total = 0;
-    for (int lane = 0; lane < Simd<T>::width; ++lane) total += sum[k][lane];
-    gweight[I * K + k] = total;
-  }
+  total_lanes<T>(sum, gweight + I * K);
 }
 
 template <class T, int K, int S>
@@ -290,8 +285,8 @@ DepthwiseKernels<T> kernels([[maybe_unused]] const DepthwisePlane<T>& p) {
       S == 2 ? &transpose_each<T, &transpose2<T, K>> : &transpose_each<T, &transpose_any<T>>,
       &weight_each<T, &weight<T, K, S>>};
 #if defined(__AVX512F__)
-  if (NarrowRows<T, K, S, 1>::serves(p)) chosen.forward = &forward_narrow<T, K, S, 1>;
-  if (NarrowRows<T, K, S, 2>::serves(p)) chosen.forward = &forward_narrow<T, K, S, 2>;
+  if (NarrowRows<T, K, S, 1>::serves(p)) use_narrow<T, K, S, 1>(chosen);
+  if (NarrowRows<T, K, S, 2>::serves(p)) use_narrow<T, K, S, 2>(chosen);
 #endif
   return chosen;
 }

@@ -123,6 +123,60 @@ void forward_narrow(DepthwisePlane<T> p, index_t planes, const T* x, T* y) {
   }
 }
 
+// R vectors of gy from row u on, `lanes` of each: sum[i K + j] += gy x.
+template <int R, class T, int K, int S, int kRows>
+CNNCORE_HD void narrow_weight_block(const DepthwisePlane<T>& p,
+                                    const NarrowRows<T, K, S, kRows>& rows, const Lanes<T>& lanes,
+                                    const T* x, const T* gy, index_t u, Vector<T> (&sum)[K * K]) {
+  constexpr int step = S * kRows;
+  Vector<T> g[R];
+  #pragma GCC unroll 4
+  for (int r = 0; r < R; ++r) g[r] = load_lanes(gy + (u + r * kRows) * p.ow, lanes);
+  const index_t top = p.window.h.start(u);
+  #pragma GCC unroll 32
+  for (int t = 0; t < (R - 1) * step + K; ++t) {
+    if (t >= K && t % step >= K) continue;
+    Vector<T> taps[K];
+    rows.load_row(x, top + t, taps);
+  #pragma GCC unroll 4
+    for (int r = 0; r < R; ++r) {
+      const int i = t - r * step;
+      if (i < 0 || i >= K) continue;
+  #pragma GCC unroll 5
+      for (int j = 0; j < K; ++j) sum[i * K + j] += g[r] * taps[j];
+    }
+  }
+}
+
+template <class T, int K, int S, int kRows>
+void weight_narrow(const DepthwisePlane<T>& p, const DepthwiseSum<T>& all, index_t planes,
+                   const T* x, const T* gy, T* gweight) {
+  const NarrowRows<T, K, S, kRows> rows(p, kRows), single(p, 1);
+  const Lanes<T> lanes(0, kRows * p.ow), half(0, p.ow);
+  for (; planes > 0; --planes, x += p.height * p.width, gy += p.oh * p.ow, gweight += K * K) {
+    Vector<T> sum[K * K];
+  #pragma GCC unroll 9
+    for (int k = 0; k < K * K; ++k) sum[k] = Vector<T>{};
+    for (index_t n = 0; n < all.images; ++n) {
+      const T *const from = x + n * all.x_stride, *const with = gy + n * all.y_stride;
+      index_t u = p.first;
+      for (; u + 4 * kRows <= p.last; u += 4 * kRows)
+        narrow_weight_block<4>(p, rows, lanes, from, with, u, sum);
+      for (; u + kRows <= p.last; u += kRows)
+        narrow_weight_block<1>(p, rows, lanes, from, with, u, sum);
+      if (u < p.last) narrow_weight_block<1>(p, single, half, from, with, u, sum);
+    }
+    total_lanes<T>(sum, gweight);
+  }
+}
+
+template <class T, int K, int S, int kRows>
+void use_narrow(DepthwiseKernels<T>& kernels) {
+  kernels.forward = &forward_narrow<T, K, S, kRows>;
+  // The 25 sums of a 5x5 gradient want all registers: those of depthwise.cpp.
+  if constexpr (K == 3) kernels.weight = &weight_narrow<T, K, S, kRows>;
+}
+
 #endif
 
 }  // namespace CNNCORE_ISA_NAMESPACE

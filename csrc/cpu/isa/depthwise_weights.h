@@ -2,6 +2,7 @@
 #pragma once
 
 #include "cpu/isa/simd.h"
+#include "cpu/isa/wide.h"
 
 namespace cnncore {
 namespace CNNCORE_ISA_NAMESPACE {
@@ -47,6 +48,17 @@ struct Sums {
 
   Vector<T> at[R][parts];
 };
+
+// Sums over the pixels of a plane, one a tap, lane by lane: the sum of their lanes.
+template <class T, int kTaps>
+CNNCORE_HD void total_lanes(const Vector<T> (&sum)[kTaps], T* gweight) {
+  for (int k = 0; k < kTaps; ++k) {
+    T lanes[Simd<T>::width];
+    store(lanes, sum[k]);
+    fold<Simd<T>::width>(lanes);
+    gweight[k] = lanes[0];
+  }
+}
 
 }  // namespace CNNCORE_ISA_NAMESPACE
 }  // namespace cnncore

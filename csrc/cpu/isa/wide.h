@@ -23,8 +23,8 @@ CNNCORE_HD const typename Wide<T>::unaligned& wide_at(const T* p) {
 // The second half of n numbers added to the first, as often as it takes to one number. The steps
 // are instances of a template, since a loop over them stays a loop, which reads back what it has
 // just written in vectors of another size.
-template <int n>
-CNNCORE_HD void fold(double* sum) {
+template <int n, class T>
+CNNCORE_HD void fold(T* sum) {
   if constexpr (n > 1) {
     for (int lane = 0; lane < n / 2; ++lane) sum[lane] += sum[lane + n / 2];
     fold<n / 2>(sum);
