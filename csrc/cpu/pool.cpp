@@ -4,7 +4,6 @@
 #include "cnncore/memory_pool.h"
 #include "cnncore/registry.h"
 #include "cnncore/threads.h"
-#include "cpu/caches.h"
 #include "cpu/dispatch_isa.h"
 #include "cpu/isa/pool.h"
 #include "cpu/isa/pool_half.h"
@@ -49,8 +48,11 @@ index_t whole_windows(const Window1d& w, index_t size, index_t count) {
 
 // Whether winners had better go past the caches, and can: in whole vectors, all of them aligned.
 bool streams(index_t bytes, index_t out_width, const std::int64_t* winners) {
+  // Of a last cache that other cores use, too, not much more is ours; its size is no help, as
+  // virtual machines name that of the whole machine.
+  constexpr index_t kShare = index_t{16} << 20;
   constexpr index_t kLine = 64, kSize = sizeof(std::int64_t);
-  return bytes > caches().third / 2 && out_width >= kPoolLanes && out_width * kSize % kLine == 0 &&
+  return bytes > kShare && out_width >= kPoolLanes && out_width * kSize % kLine == 0 &&
          reinterpret_cast<std::uintptr_t>(winners) % kLine == 0;
 }
 

@@ -73,7 +73,7 @@ def test_pooling_to_half_the_size(kernel, padding, plane, ceil, fill, dtype, see
 @pytest.mark.parametrize("kernel", [2, 3])
 @pytest.mark.parametrize("width", [1024, 1000 + 2 * 8])
 def test_pooling_of_arrays_larger_than_the_cache(kernel, width):
-    """Winners go past the cache where it is smaller than some 100 MB."""
+    """Winners go past the cache."""
     x = np.random.default_rng(0).random((1, 9, 1024, width), np.float32)
     x[0, -1, 700, 700] = np.nan
     pad = kernel // 3
