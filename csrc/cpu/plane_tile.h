@@ -24,9 +24,10 @@ struct PlaneTileArgs {
   index_t depth;
   const T* bias;  // of each row; may be null
   T* target;
-  index_t target_stride;  // from row to row
-  index_t lanes;          // pixels, at most 2 vectors; nothing beyond is read or written
-  const T* ahead;         // asked for at the same offsets meanwhile; never read
+  index_t target_stride;           // from row to row
+  index_t lanes;                   // pixels, at most 2 vectors; nothing beyond is read or written
+  const T* ahead;                  // asked for at the same offsets meanwhile; never read
+  const index_t* place = nullptr;  // of run_pairs: where in the target each pair of rows goes
 };
 
 template <class T>
@@ -37,6 +38,8 @@ struct PlaneTileKernels {
   int width;                         // lanes of one vector
   int pitch;                         // of the packed weights
   Run run[2][2][kMaxPlaneRows + 1];  // [vectors - 1][whole][rows]
+  // Rows 2 q and 2 q + 1 interleaved, at target + place[q]; whole vectors are read and written.
+  Run run_pairs[2][kMaxPlaneRows / 2 + 1];  // [vectors - 1][pairs]
   // out[i * pitch + r] = in[r * in_stride + i], r < rows, i < count; other lanes are undefined
   void (*pack)(const T* in, index_t in_stride, index_t rows, index_t count, T* out);
   // to[t * pitch + i] = from[t * 2 * width + i], i < 2 * width, `count` elements in all

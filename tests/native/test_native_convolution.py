@@ -171,6 +171,26 @@ def test_strides_as_wide_as_a_vector_follow_the_definition() -> None:
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("rows", [1, 2, 3])
+@pytest.mark.parametrize("width", [1, 5, 14, 16, 28, 32, 64, 70])
+def test_kernels_as_large_as_the_stride_follow_the_definition(
+    width: int, rows: int, dtype: type
+) -> None:
+    """Tiles of pixels inside a row, at its end and across several; uneven blocks of rows; groups;
+    a bias, a residual and an activation at the end."""
+    window = Window2d((rows, 2), (rows, 2))
+    case = Case(2, 2, 9, 3, (rows * (70 // width + 2), 2 * width), window)
+    check_family(case, "direct", dtype, 0)
+    x, weight, gy = arrays(case, dtype, 1)
+    bias = np.arange(x.shape[1]).astype(dtype)
+    want = transpose_by_definition(case, gy, weight) + bias[:, None, None] + x
+    got = native.conv_transpose2d(
+        gy, weight, bias, case.size, window, 2, "direct", Epilogue(x, "relu")
+    )
+    assert_close(got, np.maximum(want, 0), dtype)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("size", [(9, 11), (7, 7), (4, 7), (14, 14), (3, 5), (2, 1), (28, 30)])
 def test_nothing_outside_a_plane_touches_a_depthwise_result(
     size: tuple[int, int], dtype: type

@@ -4,6 +4,7 @@
 
 #include "cpu/conv/joined.h"
 #include "cpu/conv/panels.h"
+#include "cpu/conv/patch_transpose.h"
 #include "cpu/conv/wide_transpose.h"
 #include "cpu/conv/winograd.h"
 
@@ -112,6 +113,7 @@ double direct_steps(const ConvShape& s, ConvDirection direction, index_t width) 
         of((s.height / s.window.h.stride + 1) * (s.width / s.window.w.stride + 1));
     return 1.1 * of(s.images * s.outputs * s.group_channels()) * of(s.taps()) * places / of(width);
   }
+  if (is_patch_transpose(s, direction)) return patch_transpose_steps(s, width);
   const bool pixelwise = s.taps() == 1 && s.window.h.stride == 1 && s.window.w.stride == 1;
   double row_taps = 0, column_vectors = 0, result_vectors = 0;
   if (direction == ConvDirection::output || pixelwise) {

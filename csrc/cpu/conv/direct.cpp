@@ -11,8 +11,9 @@
 // first layer, 1x1), while rows narrower than a vector waste lanes. There "implicit_gemm" is
 // better.
 //
-// A transpose with a stride as wide as a vector has a form of its own (wide_transpose.cpp). Any
-// other transpose with stride is one correlation for each phase; the phases of the columns are
+// Two kinds of transposes have forms of their own: those with a stride as wide as a vector
+// (wide_transpose.cpp) and those that make each pixel a patch (patch_transpose.cpp). Any other
+// transpose with stride is one correlation for each phase; the phases of the columns are
 // computed into a small buffer and interleaved on the way to the result.
 //
 // Blocking: a task is a band of rows (of an image and a group) that half the second-level cache
@@ -26,6 +27,7 @@
 #include "cnncore/threads.h"
 #include "cpu/conv/correlate_weight.h"
 #include "cpu/conv/kept.h"
+#include "cpu/conv/patch_transpose.h"
 #include "cpu/conv/wide_transpose.h"
 #include "cpu/copy_columns.h"
 #include "cpu/plane_tile.h"
@@ -292,6 +294,7 @@ std::unique_ptr<ConvLayer<T>> prepare(const ConvShape& s, ConvDirection directio
                                       const T* bias) {
   if (is_wide_transpose(s, direction, plane_tile_kernels<T>().width))
     return wide_transpose(s, weight, bias, kOnce);
+  if (is_patch_transpose(s, direction)) return patch_transpose(s, weight, bias);
   return std::make_unique<DirectLayer<T>>(s, direction, weight, bias);
 }
 

@@ -22,22 +22,16 @@ static_assert(kRows <= kMaxPlaneRows, "PlaneTileKernels::run is too short");
 template <class T>
 constexpr int kPitch = (kRows + Simd<T>::width - 1) / Simd<T>::width * Simd<T>::width;
 
-template <class T, int R, int V, bool kWhole>
-void run_tile(const PlaneTileArgs<T>& args) {
+// `lanes`: of the last vector, unless it is whole.
+template <bool kWhole, class T, int R, int V>
+CNNCORE_HD void sum_tile(const PlaneTileArgs<T>& args, const Lanes<T>& lanes,
+                         typename Simd<T>::vector (&sum)[R][V]) {
   constexpr int width = Simd<T>::width;
   using Vector = typename Simd<T>::vector;
-  const Lanes<T> lanes(0, args.lanes - (V - 1) * width);  // of the last vector
-  Vector sum[R][V];
 #pragma GCC unroll 16
   for (int r = 0; r < R; ++r)
 #pragma GCC unroll 2
     for (int v = 0; v < V; ++v) sum[r][v] = broadcast(args.bias != nullptr ? args.bias[r] : T(0));
-  // The results go to as many planes as there are rows: ask for them before they are needed.
-#pragma GCC unroll 16
-  for (int r = 0; r < R; ++r) {
-    __builtin_prefetch(args.target + r * args.target_stride, 1);
-    if (V == 2) __builtin_prefetch(args.target + r * args.target_stride + width, 1);
-  }
   const T* weights = args.weights;
   const T* const ahead = args.ahead;
   const index_t* offset = args.offset;
@@ -60,6 +54,20 @@ void run_tile(const PlaneTileArgs<T>& args) {
     }
     weights += kPitch<T>;
   }
+}
+
+// The results go to as many planes as there are rows: they are asked for before they are needed.
+template <class T, int R, int V, bool kWhole>
+void run_tile(const PlaneTileArgs<T>& args) {
+  constexpr int width = Simd<T>::width;
+  const Lanes<T> lanes(0, args.lanes - (V - 1) * width);
+#pragma GCC unroll 16
+  for (int r = 0; r < R; ++r) {
+    __builtin_prefetch(args.target + r * args.target_stride, 1);
+    if (V == 2) __builtin_prefetch(args.target + r * args.target_stride + width, 1);
+  }
+  typename Simd<T>::vector sum[R][V];
+  sum_tile<kWhole>(args, lanes, sum);
   T* target = args.target;
 #pragma GCC unroll 16
   for (int r = 0; r < R; ++r, target += args.target_stride) {
@@ -69,6 +77,28 @@ void run_tile(const PlaneTileArgs<T>& args) {
         store(target + v * width, sum[r][v]);
       else
         store_lanes(target + v * width, sum[r][v], lanes);
+    }
+  }
+}
+
+template <class T, int P, int V>
+void run_pairs(const PlaneTileArgs<T>& args) {
+  constexpr int width = Simd<T>::width;
+  constexpr auto numbers = std::make_index_sequence<width>();
+#pragma GCC unroll 8
+  for (int q = 0; q < P; ++q)
+#pragma GCC unroll 4
+    for (int v = 0; v < 2 * V; ++v) __builtin_prefetch(args.target + args.place[q] + v * width, 1);
+  typename Simd<T>::vector sum[2 * P][V];
+  sum_tile<true>(args, Lanes<T>(), sum);
+#pragma GCC unroll 8
+  for (int q = 0; q < P; ++q) {
+    T* const target = args.target + args.place[q];
+#pragma GCC unroll 2
+    for (int v = 0; v < V; ++v) {
+      store(target + 2 * v * width, interleave_low(sum[2 * q][v], sum[2 * q + 1][v], numbers));
+      store(target + (2 * v + 1) * width,
+            interleave_high(sum[2 * q][v], sum[2 * q + 1][v], numbers));
     }
   }
 }
@@ -138,6 +168,12 @@ CNNCORE_HD void fill(PlaneTileKernels<T>& table, std::integer_sequence<int, R...
   ((table.run[1][1][R + 1] = &run_tile<T, R + 1, 2, true>), ...);
 }
 
+template <class T, int... P>
+CNNCORE_HD void fill_pairs(PlaneTileKernels<T>& table, std::integer_sequence<int, P...>) {
+  ((table.run_pairs[0][P + 1] = &run_pairs<T, P + 1, 1>), ...);
+  ((table.run_pairs[1][P + 1] = &run_pairs<T, P + 1, 2>), ...);
+}
+
 template <class T>
 CNNCORE_HD PlaneTileKernels<T> make_table() {
   PlaneTileKernels<T> table{};
@@ -145,6 +181,7 @@ CNNCORE_HD PlaneTileKernels<T> make_table() {
   table.width = Simd<T>::width;
   table.pitch = kPitch<T>;
   fill(table, std::make_integer_sequence<int, kRows>());
+  fill_pairs(table, std::make_integer_sequence<int, kRows / 2>());
   table.pack = &pack<T>;
   table.split = &split<T>;
   table.interleave = &interleave<T>;
