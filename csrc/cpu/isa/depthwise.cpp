@@ -111,10 +111,10 @@ template <int R, bool kInside, bool kWhole, class T, int K, int S>
 CNNCORE_HD void forward_block(const DepthwisePlane<T>& p, const Weights<T, K>& weights,
                               const Columns<T, K, S>& columns, const T* x, index_t u, T* y) {
   T* const to = y + u * p.ow + columns.v;
-  Sums<R, T, K> sums;
+  Vector<T> sum[R];
 #pragma GCC unroll 4
   for (int r = 0; r < R; ++r)
-    sums.start(r, p.accumulate ? load_lanes(to + r * p.ow, columns.results) : broadcast(p.start()));
+    sum[r] = p.accumulate ? load_lanes(to + r * p.ow, columns.results) : broadcast(p.start());
   const index_t top = p.window.h.start(u);
 #pragma GCC unroll 16
   for (int t = 0; t < (R - 1) * S + K; ++t) {
@@ -124,15 +124,17 @@ CNNCORE_HD void forward_block(const DepthwisePlane<T>& p, const Weights<T, K>& w
 #pragma GCC unroll 4
     for (int r = 0; r < R; ++r) {
       const int i = t - r * S;
-      if (i >= 0 && i < K) sums.add(r, i, weights, taps);
+      if (i < 0 || i >= K) continue;
+#pragma GCC unroll 5
+      for (int j = 0; j < K; ++j) sum[r] += weights.at[i * K + j] * taps[j];
     }
   }
 #pragma GCC unroll 4
   for (int r = 0; r < R; ++r) {
     if (kWhole)
-      store(to + r * p.ow, sums.total(r));
+      store(to + r * p.ow, sum[r]);
     else
-      store_lanes(to + r * p.ow, sums.total(r), columns.results);
+      store_lanes(to + r * p.ow, sum[r], columns.results);
   }
 }
 

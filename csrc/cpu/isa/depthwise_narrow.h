@@ -90,11 +90,11 @@ CNNCORE_HD void narrow_block(const DepthwisePlane<T>& p, const Weights<T, K>& we
   const index_t pitch = kRows * p.ow;
   const Lanes<T> all(0, pitch), last(0, min_of(kRows, p.last - u - (R - 1) * kRows) * p.ow);
   T* const to = y + u * p.ow;
-  Sums<R, T, K> sums;
+  Vector<T> sum[R];
   #pragma GCC unroll 4
   for (int r = 0; r < R; ++r)
-    sums.start(r, p.accumulate ? load_lanes(to + r * pitch, r < R - 1 ? all : last)
-                               : broadcast(p.start()));
+    sum[r] =
+        p.accumulate ? load_lanes(to + r * pitch, r < R - 1 ? all : last) : broadcast(p.start());
   const index_t top = p.window.h.start(u);
   #pragma GCC unroll 32
   for (int t = 0; t < (R - 1) * step + K; ++t) {
@@ -104,11 +104,13 @@ CNNCORE_HD void narrow_block(const DepthwisePlane<T>& p, const Weights<T, K>& we
   #pragma GCC unroll 4
     for (int r = 0; r < R; ++r) {
       const int i = t - r * step;
-      if (i >= 0 && i < K) sums.add(r, i, weights, taps);
+      if (i < 0 || i >= K) continue;
+  #pragma GCC unroll 5
+      for (int j = 0; j < K; ++j) sum[r] += weights.at[i * K + j] * taps[j];
     }
   }
   #pragma GCC unroll 4
-  for (int r = 0; r < R; ++r) store_lanes(to + r * pitch, sums.total(r), r < R - 1 ? all : last);
+  for (int r = 0; r < R; ++r) store_lanes(to + r * pitch, sum[r], r < R - 1 ? all : last);
 }
 
 template <class T, int K, int S, int kRows>
