@@ -113,6 +113,7 @@ CONVOLUTIONS = [  # N, C, H, W, O, groups, kernel, stride, padding, dilation
     (0, 4, 5, 5, 4, 1, 3, 1, 1, 1),
     (2, 128, 31, 32, 64, 1, 3, 2, 1, 1),  # four phases of Winograd's, in tiles of 4x4
     (1, 70, 30, 29, 70, 1, 4, 2, 1, 1),
+    (2, 70, 17, 34, 40, 1, 3, 1, 2, 2),
 ]
 
 

@@ -56,17 +56,17 @@ def assert_near(actual, expected, length):
         assert error <= 16 * np.finfo(actual.dtype).eps * length
 
 
-def draw_case(case, dtype, rng):
+def draw_case(case, dtype, rng, dilation):
     n, c, o, groups, size, padding = case
-    win = window(3, 1, padding)
+    win = window(3, 1, padding, dilation)
     out = oracles.output_size(size, win)
     shapes = ((n, c, *size), (o, c // groups, 3, 3), (n, o, *out), (o,), (c,))
     return [rng.uniform(-1, 1, shape).astype(dtype) for shape in shapes], win
 
 
-def check(case, dtype, rng, algorithm):
+def check(case, dtype, rng, algorithm, dilation=1):
     groups, size = case[3], case[4]
-    (x, weight, gy, bias, gbias), win = draw_case(case, dtype, rng)
+    (x, weight, gy, bias, gbias), win = draw_case(case, dtype, rng, dilation)
     args = (win, groups)
     y = kernels.conv2d(x, weight, bias, *args, algorithm)
     assert_near(y, oracles.conv2d(x, weight, bias, *args), weight[0].size)
@@ -83,13 +83,33 @@ def test_all_directions_are_the_definition(backend, dtype, rng, case, algorithm)
     check(CASES[case], dtype, rng, algorithm)
 
 
+DILATED = {
+    "one result": (2, (1, 1, 1, 1, (5, 5), 0)),
+    "one pixel": (3, (1, 2, 3, 1, (1, 1), 3)),
+    "no images": (2, (0, 2, 3, 1, (5, 5), 2)),
+    "a tile and a bit": (2, (2, 3, 2, 1, (9, 10), 2)),
+    "not square": (3, (1, 2, 3, 1, (3, 17), 3)),
+    "groups": (2, (2, 6, 4, 2, (6, 5), 2)),
+    "padding differs on all sides": (4, (1, 2, 3, 1, (9, 8), ((0, 5), (6, 1)))),
+    "more than a vector": (4, (1, 18, 37, 1, (7, 18), 4)),
+}
+
+
+@pytest.mark.parametrize("algorithm", FORMS)
+@pytest.mark.parametrize("case", DILATED)
+def test_lattices_of_a_dilation_are_the_definition(backend, dtype, rng, case, algorithm):
+    dilation, layer = DILATED[case]
+    check(layer, dtype, rng, algorithm, dilation)
+
+
 @st.composite
-def layers(draw):
+def layers(draw, dilation=1):
     groups = draw(st.integers(1, 2))
     channels, outputs = (groups * draw(st.integers(1, 5)) for _ in range(2))
     side = st.tuples(st.integers(0, 4), st.integers(0, 4))
     padding = (draw(side), draw(side))
-    size = tuple(draw(st.integers(max(1, 3 - sum(p)), 11)) for p in padding)
+    least = 2 * dilation + 1
+    size = tuple(draw(st.integers(max(1, least - sum(p)), 10 + least)) for p in padding)
     return draw(st.integers(0, 2)), channels, outputs, groups, size, padding
 
 
@@ -99,6 +119,15 @@ def layers(draw):
 def test_any_layer(name, case, dtype, seed, algorithm):
     with using(name):
         check(case, dtype, np.random.default_rng(seed), algorithm)
+
+
+@each_backend
+@given(st.data(), st.integers(2, 4), dtypes, seeds, st.sampled_from(sorted(FORMS)))
+@settings(max_examples=25)
+def test_any_dilated_layer(name, data, dilation, dtype, seed, algorithm):
+    case = data.draw(layers(dilation))
+    with using(name):
+        check(case, dtype, np.random.default_rng(seed), algorithm, dilation)
 
 
 # Stride 2: (N, O, C, groups, (OH, OW), padding, more rows and columns than the smallest x)
@@ -180,11 +209,11 @@ LARGE = {  # many tiles and few; several runs of tiles a row; panels and vectors
 }
 
 
-def large(name, dtype, algorithm):
+def large(name, dtype, algorithm, dilation=1):
     """Results on inputs too large for the slow oracle: all three directions."""
     (n, c, h, w), o = LARGE[name]
     rng = np.random.default_rng(3)
-    win = window(3, 1, 1)
+    win = window(3, 1, dilation, dilation)
     x, weight, gy = (
         rng.normal(size=shape).astype(dtype) for shape in ((n, c, h, w), (o, c, 3, 3), (n, o, h, w))
     )
@@ -236,11 +265,12 @@ def test_large_phases_agree_with_the_column_matrix(dtype, name, kernel, algorith
 
 
 @pytest.mark.parametrize("algorithm", FORMS)
+@pytest.mark.parametrize("dilation", [1, 2, 3])
 @pytest.mark.parametrize("name", LARGE)
-def test_large_layers_agree_with_the_column_matrix(dtype, name, algorithm):
+def test_large_layers_agree_with_the_column_matrix(dtype, name, dilation, algorithm):
     with dispatch.use_backend("array"):
-        expected = large(name, dtype, "im2col")
-    for actual, right in zip(large(name, dtype, algorithm), expected, strict=True):
+        expected = large(name, dtype, "im2col", dilation)
+    for actual, right in zip(large(name, dtype, algorithm, dilation), expected, strict=True):
         error = np.abs(actual - right).max() / np.abs(right).max()
         assert error < (2e-5 if dtype == np.float32 else 4e-14)
 
@@ -255,7 +285,7 @@ def test_the_number_of_threads_changes_no_bit(dtype, name, algorithm):
         for threads in (1, 2, 5):
             native.set_num_threads(threads)
             if algorithm in FORMS:
-                results = large(name, dtype, algorithm)
+                results = large(name, dtype, algorithm) + large(name, dtype, algorithm, 2)
             else:
                 results = large_phases(name, dtype, 3, algorithm)
             runs.append([y.tobytes() for y in results])
@@ -274,7 +304,10 @@ def test_every_instruction_set_is_the_definition(isa):
         "        for case in t.CASES.values():\n"
         "            t.check(case, d, np.random.default_rng(0), form)\n"
         "        for name in t.LARGE:\n"
-        "            t.test_large_layers_agree_with_the_column_matrix(d, name, form)\n"
+        "            t.test_large_layers_agree_with_the_column_matrix(d, name, 1, form)\n"
+        "            t.test_large_layers_agree_with_the_column_matrix(d, name, 2, form)\n"
+        "        for dilation, case in t.DILATED.values():\n"
+        "            t.check(case, d, np.random.default_rng(0), form, dilation)\n"
         "    for kernel, form in itertools.product((3, 4), t.PHASE_FORMS):\n"
         "        for case in t.PHASES.values():\n"
         "            t.check_phases(case, d, np.random.default_rng(0), kernel, form)\n"
@@ -314,7 +347,7 @@ UNSERVED = {
     "kernel of the phases": ("winograd_phases_3x3", window(5, 2), 1),
     "stride of the phases": ("winograd_phases_4x4", window(3, 1), 1),
     "stride": ("winograd_4x4", window(3, 2), 1),
-    "dilation": ("winograd_2x2", window(3, 1, 0, 2), 1),
+    "dilation": ("winograd_2x2", window(3, 1, 2, 5), 1),
     "channels of a group": ("depthwise", window(3), 2),
 }
 

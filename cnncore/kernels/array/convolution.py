@@ -4,9 +4,8 @@
 product with the flattened filters, its transpose is the product with the transposed filters and
 ``col2im``, and the weight gradient is the product of gradient and columns.  The ``implicit_gemm``
 variants do the same without the column matrix: one product per kernel position.  They also stand
-in for ``direct`` and ``depthwise``, which differ from them in memory accesses only, and for
-``winograd_phases``; the Winograd forms of stride 1 are in ``winograd.py``.  ``auto`` is ``im2col``
-here.
+in for ``direct`` and ``depthwise``, which differ from them in memory accesses only.  Winograd's
+forms are in ``winograd.py``; with stride or dilation they are ``im2col`` here, and so is ``auto``.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from cnncore.kernels.epilogue import Epilogue, finished
 from cnncore.kernels.switches import get_precision
 
 Slices = tuple[slice, slice]
-POSITIONS = ("implicit_gemm", "direct", "depthwise", "winograd_phases_3x3", "winograd_phases_4x4")
+POSITIONS = ("implicit_gemm", "direct", "depthwise")
 
 
 @quiet
@@ -201,8 +200,8 @@ def _empty_plane(
 
 
 def _winograd_form(algorithm: str, window: Window2d) -> int:
-    """Rows of a tile's results; 0 for other algorithms and for the phases of stride 2."""
-    if window.stride != (1, 1):
+    """Rows of a tile's results; 0 for other algorithms, and where stride or dilation is not 1."""
+    if window.stride != (1, 1) or window.dilation != (1, 1):
         return 0
     forms = {"winograd_2x2": 2, "winograd_4x4": 4}
     forms["winograd"] = 4 if get_precision() == "fast" else 2

@@ -16,15 +16,16 @@ def unserved(
     ``"output"``, ``"input"`` or ``"weight"``.
 
     >>> unserved("winograd_2x2", Window2d((5, 5)), 8, 8)
-    'it is for 3x3 kernels with stride 1 and dilation 1, not (5, 5), (1, 1), (1, 1)'
+    'it is for 3x3 kernels with stride 1 and dilation up to 4, not (5, 5), (1, 1), (1, 1)'
     """
     if algorithm.startswith("winograd"):
         settings = (window.kernel, window.stride, window.dilation)
         got = "not " + ", ".join(str(tuple(setting)) for setting in settings)
-        whole = settings == ((3, 3), (1, 1), (1, 1))
+        dilation = window.dilation[0] if window.dilation[0] == window.dilation[1] else 0
+        whole = settings[:2] == ((3, 3), (1, 1)) and 1 <= dilation <= 4
         phases = window.kernel in ((3, 3), (4, 4)) and settings[1:] == ((2, 2), (1, 1))
         if not whole and algorithm in ("winograd_2x2", "winograd_4x4"):
-            return f"it is for 3x3 kernels with stride 1 and dilation 1, {got}"
+            return f"it is for 3x3 kernels with stride 1 and dilation up to 4, {got}"
         if not phases and algorithm.startswith("winograd_phases"):
             return f"it is for 3x3 and 4x4 kernels with stride 2, {got}"
         if not whole and not phases:

@@ -59,7 +59,7 @@ double winograd_steps(const ConvShape& s, ConvDirection direction, index_t width
   const WinogradProblem p = winograd_problem(s, direction, m);
   const WinogradSteps one = steps_of(p, s.window.h.stride);
   const bool back = direction == ConvDirection::weight;
-  const double tiles = of(p.grid().count());
+  const double tiles = of(p.lattices() * p.grid().count());
   const double channels = of(p.channels), outputs = of(ceil_div(p.outputs, width));
   const double in = tiles * of(ceil_div(p.channels, width)), out = tiles * outputs;
   const double filters = channels * outputs;

@@ -1,6 +1,7 @@
 #include "cpu/conv/winograd.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "cnncore/check.h"
 #include "cnncore/memory_pool.h"
@@ -29,8 +30,8 @@ bool few_tiles(index_t tiles, index_t products) {
 
 bool winograd_serves(const ConvShape& s, ConvDirection) {
   const Window1d &h = s.window.h, &w = s.window.w;
-  return h.kernel == 3 && w.kernel == 3 && h.stride == 1 && w.stride == 1 && h.dilation == 1 &&
-         w.dilation == 1;
+  return h.kernel == 3 && w.kernel == 3 && h.stride == 1 && w.stride == 1 &&
+         h.dilation == w.dilation && h.dilation <= kMaxDilation;
 }
 
 bool winograd_phases_serve(const ConvShape& s, ConvDirection) {
@@ -40,19 +41,28 @@ bool winograd_phases_serve(const ConvShape& s, ConvDirection) {
 }
 
 WinogradProblem winograd_problem(const ConvShape& s, ConvDirection direction, index_t m) {
-  const index_t channels = s.group_channels(), outputs = s.group_outputs();
   const Window1d &h = s.window.h, &w = s.window.w;
-  if (direction != ConvDirection::input)
-    return {s.images, s.groups, channels, outputs,  s.height, s.width,
-            s.oh(),   s.ow(),   h.before, w.before, m,        h.stride};
-  if (h.stride == 1)
-    return {s.images, s.groups, outputs,      channels,     s.oh(), s.ow(),
-            s.height, s.width,  2 - h.before, 2 - w.before, m};
-  // Where three taps are four of which the first is zero, the results 2 t and 2 t + 1 of either
-  // kernel, counted from the padding's edge, read the pixels t - 1 and t.
-  const index_t top = h.before + 4 - h.kernel, left = w.before + 4 - w.kernel;
-  return {s.images,    s.groups,     outputs, channels, s.oh(), s.ow(),  s.height, s.width,
-          1 - top / 2, 1 - left / 2, m,       1,        2,      top % 2, left % 2};
+  WinogradProblem p{s.images, s.groups, s.group_channels(), s.group_outputs(), s.height, s.width,
+                    s.oh(),   s.ow(),   h.before,           w.before,          m};
+  p.in_stride = h.stride;
+  p.dilation = h.dilation;
+  if (direction != ConvDirection::input) return p;
+  std::swap(p.channels, p.outputs);
+  std::swap(p.in_h, p.out_h);
+  std::swap(p.in_w, p.out_w);
+  std::swap(p.in_stride, p.out_stride);
+  p.top = 2 * h.dilation - h.before;
+  p.left = 2 * w.dilation - w.before;
+  if (h.stride == 2) {
+    // Where three taps are four of which the first is zero, the results 2 t and 2 t + 1 of either
+    // kernel, counted from the padding's edge, read the pixels t - 1 and t.
+    const index_t above = h.before + 4 - h.kernel, before = w.before + 4 - w.kernel;
+    p.top = 1 - above / 2;
+    p.left = 1 - before / 2;
+    p.crop_top = above % 2;
+    p.crop_left = before % 2;
+  }
+  return p;
 }
 
 template <class T>
@@ -62,18 +72,36 @@ const WinogradForm<T>& winograd_form(const ConvShape& s, index_t m) {
   return m == 4 ? kernels.four : kernels.two;
 }
 
+namespace {
+
+// Pixels of a tile along an axis.
+template <class T>
+index_t extent_of(const WinogradForm<T>& form, const WinogradProblem& p) {
+  return p.sources() > 1 ? 2 * (p.m - 1) + form.taps : p.dilation * form.points;
+}
+
+}  // namespace
+
 template <class T>
 TileReader<T> winograd_reader(const WinogradForm<T>& form, const WinogradProblem& p,
                               const ConvImages<const T>& images) {
   const bool split = p.sources() > 1;
   return {winograd_kernels<T>(),
           split ? form.phase_input : &form.input,
-          p.sources(),
+          split ? kWinogradPhases : nullptr,
+          split ? p.in_stride : p.dilation,
           images,
-          split ? 2 * (p.m - 1) + form.taps : form.points,
+          extent_of(form, p),
           p.read_step(),
           p.top,
           p.left};
+}
+
+template <class T>
+index_t winograd_space(const WinogradForm<T>& form, const WinogradProblem& p) {
+  const index_t rows = max_of(extent_of(form, p), p.write_step());
+  const index_t columns = (p.grid().run - 1) * max_of(p.read_step(), p.write_step()) + rows;
+  return rows * columns * winograd_kernels<T>().width;
 }
 
 template <class T>
@@ -85,7 +113,7 @@ Winograd<T>::Winograd(const ConvShape& shape, ConvDirection direction, index_t m
       p_(winograd_problem(shape, direction, m)),
       direction_(direction),
       grid_(p_.grid()),
-      few_(few_tiles(grid_.count(), rows())),
+      few_(few_tiles(p_.lattices() * grid_.count(), rows())),
       borrowed_(weight),
       weight_size_(shape.weight_size()),
       kept_size_(
@@ -188,14 +216,18 @@ void Winograd<T>::write_panel(const TileWriter<T>& writer, index_t group, index_
                               index_t stride, T* space) const {
   const index_t width = kernels_.width, lanes = lanes_of(panel);
   const index_t first = panel * tiles_.panel_columns();
+  const index_t d = p_.dilation, tiles = last_tile - first_tile;
   grid_.for_runs(first_tile, last_tile, [&](const TileRun& run, index_t before) {
+    // Between the columns of one lattice are those of the others: none may be overwritten.
+    const index_t pitch = d > 1 ? run.tiles * p_.write_step() : writer.columns(run);
+    const auto output = p_.targets() > 1 ? form_.phase_output : form_.output;
     for (index_t v = 0; v < lanes; v += width) {
-      const auto output = p_.targets() > 1 ? form_.phase_output : form_.output;
-      output(products + before * lanes + v, stride, lanes, run.tiles,
-             bias_.data() + group * vectors() * width + first + v, space,
-             writer.columns(run) * width);
+      for (index_t q = 0; q < p_.lattices(); ++q)
+        output(products + (q * tiles + before) * lanes + v, stride, lanes, run.tiles,
+               bias_.data() + group * vectors() * width + first + v,
+               space + (q / d * pitch + q % d) * width, d * pitch * width, d * width);
       writer.write(run, group * p_.outputs + first + v, min_of(width, p_.outputs - first - v),
-                   space);
+                   space, pitch);
     }
   });
 }
@@ -203,24 +235,25 @@ void Winograd<T>::write_panel(const TileWriter<T>& writer, index_t group, index_
 template <class T>
 void Winograd<T>::run_blocks(const TileReader<T>& reader, const TileWriter<T>& writer) const {
   const index_t width = kernels_.width;
-  const index_t block = block_tiles(grid_.count(), form_.products()),
+  const index_t block = block_tiles(grid_.count(), p_.lattices() * form_.products()),
                 blocks = ceil_div(grid_.count(), block);
-  const index_t pitch = block * width, phase = channel_vectors() * pitch;
-  const index_t v_stride = odd_lines<T>(p_.sources() * phase);
-  const index_t products_stride = odd_lines<T>(block * tiles_.panel_columns());
+  const index_t pitch = p_.lattices() * block * width;
+  const index_t v_stride = odd_lines<T>(p_.sources() * channel_vectors() * pitch);
+  const index_t products_stride = odd_lines<T>(p_.lattices() * block * tiles_.panel_columns());
   parallel_for(p_.groups * blocks, 1, [&](index_t begin, index_t end) {
     Scratch<T> v(points() * v_stride), products(rows() * products_stride);
-    Scratch<T> space(tile_space<T>(width));
+    Scratch<T> space(winograd_space(form_, p_));
     for (index_t task = begin; task < end; ++task) {
       const index_t group = task % p_.groups, first = task / p_.groups * block;
       const index_t last = min_of(grid_.count(), first + block);
       for (index_t c = 0; c < p_.channels; c += width)
         grid_.for_runs(first, last, [&](const TileRun& run, index_t before) {
           reader.read(run, group * p_.channels + c, min_of(width, p_.channels - c), space.data(),
-                      v.data() + c / width * pitch + before * width, v_stride, width, phase);
+                      v.data() + c / width * pitch + before * width, v_stride, width,
+                      p_.sources() > 1 ? channel_vectors() * pitch : (last - first) * width);
         });
       for (index_t panel = 0; panel < panels(); ++panel) {
-        multiply(v.data(), v_stride, pitch, last - first, p_.channels,
+        multiply(v.data(), v_stride, pitch, p_.lattices() * (last - first), p_.channels,
                  kept_.data() + (group * panels() + panel) * rows() * u_stride(), u_stride(),
                  lanes_of(panel), false, products.data(), products_stride);
         write_panel(writer, group, panel, first, last, products.data(), products_stride,
@@ -232,25 +265,27 @@ void Winograd<T>::run_blocks(const TileReader<T>& reader, const TileWriter<T>& w
 
 template <class T>
 void Winograd<T>::run_shared(const TileReader<T>& reader, const TileWriter<T>& writer) const {
-  const index_t width = kernels_.width, tiles = grid_.count(), pitch = tiles * width;
-  const index_t phase = channel_vectors() * pitch;
-  const index_t v_stride = odd_lines<T>(p_.sources() * phase);
+  const index_t width = kernels_.width, tiles = p_.lattices() * grid_.count();
+  const index_t pitch = tiles * width;
+  const index_t phase = p_.sources() > 1 ? channel_vectors() * pitch : grid_.count() * width;
+  const index_t v_stride = odd_lines<T>(p_.sources() * channel_vectors() * pitch);
   Scratch<T> v(checked_product(p_.groups, points(), v_stride));
   const index_t vectors = channel_vectors(), lines = grid_.images * grid_.rows;
-  parallel_for(
-      p_.groups * vectors * lines, grain_for(grid_.columns * p_.sources() * points() * width * 4),
-      [&](index_t begin, index_t end) {
-        Scratch<T> space(tile_space<T>(width));
-        for (index_t i = begin; i < end; ++i) {
-          const index_t group = i / lines / vectors, c = i / lines % vectors * width;
-          const index_t first = i % lines * grid_.columns;
-          T* const to = v.data() + group * points() * v_stride + c * tiles + first * width;
-          grid_.for_runs(first, first + grid_.columns, [&](const TileRun& run, index_t before) {
-            reader.read(run, group * p_.channels + c, min_of(width, p_.channels - c), space.data(),
-                        to + before * width, v_stride, width, phase);
-          });
-        }
-      });
+  parallel_for(p_.groups * vectors * lines,
+               grain_for(grid_.columns * p_.sources() * p_.lattices() * points() * width * 4),
+               [&](index_t begin, index_t end) {
+                 Scratch<T> space(winograd_space(form_, p_));
+                 for (index_t i = begin; i < end; ++i) {
+                   const index_t group = i / lines / vectors, c = i / lines % vectors * width;
+                   const index_t first = i % lines * grid_.columns;
+                   T* const to = v.data() + group * points() * v_stride + c * tiles + first * width;
+                   grid_.for_runs(
+                       first, first + grid_.columns, [&](const TileRun& run, index_t before) {
+                         reader.read(run, group * p_.channels + c, min_of(width, p_.channels - c),
+                                     space.data(), to + before * width, v_stride, width, phase);
+                       });
+                 }
+               });
 
   const index_t bytes =
       rows() * p_.sources() * tiles_.panel_columns() * static_cast<index_t>(sizeof(T));
@@ -259,7 +294,7 @@ void Winograd<T>::run_shared(const TileReader<T>& reader, const TileWriter<T>& w
   const index_t products_stride = odd_lines<T>(tiles * tiles_.panel_columns());
   parallel_for(p_.groups * panels(), 1, [&](index_t begin, index_t end) {
     Scratch<T> u(rows() * stride), products(rows() * products_stride);
-    Scratch<T> space(tile_space<T>(width));
+    Scratch<T> space(winograd_space(form_, p_));
     for (index_t i = begin; i < end; ++i) {
       const index_t group = i / panels(), panel = i % panels();
       for (index_t c = 0; c < p_.channels; c += some) {
@@ -268,7 +303,8 @@ void Winograd<T>::run_shared(const TileReader<T>& reader, const TileWriter<T>& w
         multiply(v.data() + group * points() * v_stride + c / width * pitch, v_stride, pitch, tiles,
                  count, u.data(), stride, lanes_of(panel), c > 0, products.data(), products_stride);
       }
-      write_panel(writer, group, panel, 0, tiles, products.data(), products_stride, space.data());
+      write_panel(writer, group, panel, 0, grid_.count(), products.data(), products_stride,
+                  space.data());
     }
   });
 }
@@ -299,6 +335,7 @@ ConvImages<T> Winograd<T>::target(T* to) const {
   template const WinogradForm<T>& winograd_form<T>(const ConvShape&, index_t);           \
   template TileReader<T> winograd_reader(const WinogradForm<T>&, const WinogradProblem&, \
                                          const ConvImages<const T>&);                    \
+  template index_t winograd_space(const WinogradForm<T>&, const WinogradProblem&);       \
   template class Winograd<T>
 CNNCORE_INSTANTIATE(float);
 CNNCORE_INSTANTIATE(double);

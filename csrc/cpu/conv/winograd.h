@@ -1,4 +1,5 @@
-// Winograd convolution with fewer products: 3 x 3 filters with stride 1, 3 x 3 and 4 x 4 with 2.
+// Winograd convolution with fewer products: 3 x 3 filters with stride 1, dilated too; 3 x 3 and
+// 4 x 4 with stride 2.
 //
 // A tile of m x m results of a convolution with 3 x 3 taps depends on n x n pixels, n = m + 2.
 // Toom and Cook multiply polynomials by their values at n points; transposed, that is
@@ -43,6 +44,11 @@
 // points. (2 n - 1)² products remain for 9 m m, 81 for 144 with m = 4 and 49 for 81 with m = 3. The
 // phases are in such an order that those with a product at e are neighbours: a range of the depth.
 //
+// Dilation. Pixels and results fall into d x d lattices that have nothing to do with each other,
+// and in each the filter is one without dilation. All lattices of a tile of d m x d m results are
+// read and written together, so that what moves is whole rows; their transforms are d x d more
+// tiles.
+//
 // m = 3 has the points 0, ±1, ∞, m = 4 has ±a, ±b, ∞ (winograd_axis.h); both are about as
 // exact as a plain sum. Which is cheaper is a matter of how well the tiles fit.
 //
@@ -63,24 +69,29 @@ namespace cnncore {
 // A correlation as both directions are: result (y, x) reads the pixels from (y - top, x - left),
 // with stride 2 those from (2 y - top, 2 x - left), and with its transpose the results (2 t, 2 t')
 // to (2 t + 1, 2 t' + 1) those from (t - top, t' - left). Channels and outputs are those of one
-// group.
+// group. A tile of dilation d has d x d lattices: d m x d m results.
 struct WinogradProblem {
   index_t images, groups, channels, outputs;
   index_t in_h, in_w, out_h, out_w, top, left;
   index_t m;                              // results of a tile (and a phase) along an axis
   index_t in_stride = 1, out_stride = 1;  // one of them may be 2
   index_t crop_top = 0, crop_left = 0;    // results of the first tiles that lie outside
+  index_t dilation = 1;                   // with stride 1
 
-  index_t read_step() const { return in_stride * m; }
-  index_t write_step() const { return out_stride * m; }
+  index_t read_step() const { return in_stride * dilation * m; }
+  index_t write_step() const { return out_stride * dilation * m; }
+  index_t lattices() const { return dilation * dilation; }
   // Phases of the pixels and of the results.
   index_t sources() const { return in_stride * in_stride; }
   index_t targets() const { return out_stride * out_stride; }
   TileGrid grid() const {
-    const index_t step = write_step(), most = min_of(kRunTiles, kRunPixels / (in_stride * step));
-    return {images, ceil_div(out_h + crop_top, step), ceil_div(out_w + crop_left, step), most};
+    const index_t step = write_step(), most = kRunPixels / max_of(step, read_step());
+    return {images, ceil_div(out_h + crop_top, step), ceil_div(out_w + crop_left, step),
+            min_of(kRunTiles, most)};
   }
 };
+
+constexpr index_t kMaxDilation = 4;  // there are few tiles in each of more lattices
 
 // Kernels 3 x 3 with stride 1; 3 x 3 and 4 x 4 with stride 2.
 bool winograd_serves(const ConvShape& shape, ConvDirection direction);
@@ -96,6 +107,9 @@ index_t winograd_tile(const char* algorithm);
 template <class T>
 TileReader<T> winograd_reader(const WinogradForm<T>& form, const WinogradProblem& problem,
                               const ConvImages<const T>& images);
+// Elements of working space that reading and writing a run of tiles want.
+template <class T>
+index_t winograd_space(const WinogradForm<T>& form, const WinogradProblem& problem);
 
 // A convolution with its weights. For a network whose arrays stay in blocks of channels: build it
 // once, then run() with images of lanes > 1 (their padding channels may hold anything when read and

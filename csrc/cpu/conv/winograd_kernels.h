@@ -7,7 +7,7 @@
 
 namespace cnncore {
 
-constexpr int kMaxPoints = 6, kMaxExtent = 10;  // of a tile's pixels along an axis
+constexpr int kMaxPoints = 6;
 
 // With stride 2 a filter of 3 or 4 taps an axis is four of two taps (of one, where three end), by
 // the parity of their row and column: its phases. They stand in this order, in which those that
@@ -74,11 +74,11 @@ struct WinogradForm {
   Expand input, gradient;
   Expand phase_input[4];  // of the pixels of one phase
 
-  // out[i * pitch + (tile * m + j) * width] = bias + Aᵀ p A, p = products[e * stride + tile *
+  // out[i * pitch + (tile * m + j) * column] = bias + Aᵀ p A, p = products[e * stride + tile *
   // next]. Tiles are written last to first and a tile's rows first to last, so that with a pitch of
   // less than the tiles' width the columns too many of the last tile are overwritten.
   using Output = void (*)(const T* products, index_t stride, index_t next, index_t tiles,
-                          const T* bias, T* out, index_t pitch);
+                          const T* bias, T* out, index_t pitch, index_t column);
   Output output;
   // The same for results of four phases, side by side: 2 m instead of m, and n n products of each.
   Output phase_output;

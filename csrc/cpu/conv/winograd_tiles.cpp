@@ -34,33 +34,34 @@ void TileReader<T>::read(const TileRun& run, index_t channel, index_t lanes, T* 
     line = space;
   }
 
-  const index_t apart = phases > 1 ? 2 : 1;
-  for (index_t q = 0; q < phases; ++q) {
-    const WinogradPhase at = phases > 1 ? kWinogradPhases[q] : WinogradPhase{0, 0};
+  for (index_t q = 0; q < apart * apart; ++q) {
+    const index_t at_row = order != nullptr ? order[q].row : q / apart;
+    const index_t at_column = order != nullptr ? order[q].column : q % apart;
     WinogradRows<T> rows{};
-    rows.first = ceil_div(max_of(0, first - at.column), apart);
-    rows.last = ceil_div(max_of(0, last - at.column), apart);
+    rows.first = ceil_div(max_of(0, first - at_column), apart);
+    rows.last = ceil_div(max_of(0, last - at_column), apart);
     rows.tiles = run.tiles;
-    for (index_t k = 0, i = at.row; i < extent; ++k, i += apart) {
+    for (index_t k = 0, i = at_row; i < extent; ++k, i += apart) {
       const bool outside = i < above || i >= below || inside == 0;
       rows.step[k] = outside ? 0 : apart * pixel;
       rows.row[k] =
           outside ? zeros
-                  : line + (i - above) * pitch + (apart * rows.first + at.column - first) * pixel;
+                  : line + (i - above) * pitch + (apart * rows.first + at_column - first) * pixel;
     }
-    expand[q](rows, v + q * phase, stride, next);
+    expand[order != nullptr ? q : 0](rows, v + q * phase, stride, next);
   }
 }
 
 template <class T>
-void TileWriter<T>::write(const TileRun& run, index_t channel, index_t lanes, T* pixels) const {
+void TileWriter<T>::write(const TileRun& run, index_t channel, index_t lanes, T* pixels,
+                          index_t pitch) const {
   // Rows above and pixels left of the image are passed over.
   const index_t width = kernels.width, above = run.row == 0 ? top : 0;
-  const index_t before = run.column == 0 ? left : 0, pitch = columns(run);
+  const index_t before = run.column == 0 ? left : 0;
   const index_t y = run.row * step - top + above, x = run.column * step - left + before;
-  const index_t row_pixels = pitch - before, rows = min_of(step - above, images.height - y);
+  const index_t row_pixels = columns(run) - before, rows = min_of(step - above, images.height - y);
   pixels += (above * pitch + before) * width;
-  const bool whole = row_pixels == images.width && before == 0 && images.lanes == 1;
+  const bool whole = row_pixels == images.width && row_pixels == pitch && images.lanes == 1;
   const index_t pieces = whole ? 1 : rows, piece = rows * row_pixels / pieces;
   if (finish.residual == nullptr && finish.needed())
     finish_run<T>(finish, nullptr, pixels, (rows * pitch - before) * width);

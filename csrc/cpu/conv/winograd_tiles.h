@@ -59,22 +59,18 @@ struct TileGrid {
   }
 };
 
-// Elements of working space that read_tiles and write_tiles want.
-template <class T>
-index_t tile_space(index_t width) {
-  return kMaxExtent * (kRunPixels + kMaxExtent) * width;
-}
-
 // Transforms one vector of channels (`lanes` of them, the first is `channel`) of a run of tiles.
 // A tile is extent x extent pixels, the first one of tile (0, 0) is (-top, -left), the next tile
-// begins `step` pixels on; pixels outside the image are zero. v as in WinogradForm::Expand.
+// begins `step` pixels on; pixels outside the image are zero. v as in WinogradForm::Expand, for
+// each of apart x apart phases (or lattices), whose pixels lie that far apart.
 template <class T>
 struct TileReader {
   using Expand = typename WinogradForm<T>::Expand;
 
   const WinogradKernels<T>& kernels;
-  const Expand* expand;  // one, or with four phases one each
-  index_t phases;
+  const Expand* expand;        // one, or where there is an order one for each phase
+  const WinogradPhase* order;  // null: row by row
+  index_t apart;
   ConvImages<const T> images;
   index_t extent, step, top, left;
 
@@ -84,8 +80,8 @@ struct TileReader {
 };
 
 // Writes one vector of channels of a run of tiles of step x step pixels and finishes it. The first
-// pixel of tile (0, 0) is (-top, -left). `pixels` holds the rows of the run, columns(run) pixels
-// each.
+// pixel of tile (0, 0) is (-top, -left). `pixels` holds the rows of the run, `pitch` pixels each:
+// columns(run) or more.
 template <class T>
 struct TileWriter {
   const WinogradKernels<T>& kernels;
@@ -96,7 +92,7 @@ struct TileWriter {
   index_t columns(const TileRun& run) const {
     return min_of(run.tiles * step, images.width + left - run.column * step);
   }
-  void write(const TileRun& run, index_t channel, index_t lanes, T* pixels) const;
+  void write(const TileRun& run, index_t channel, index_t lanes, T* pixels, index_t pitch) const;
 };
 
 }  // namespace cnncore

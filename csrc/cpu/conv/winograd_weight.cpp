@@ -31,8 +31,15 @@ class WeightGradient {
         p_(winograd_problem(shape, ConvDirection::weight, m)),
         grid_(p_.grid()),
         x_(winograd_reader<T>(form_, p_, {x, shape.channels, p_.in_h, p_.in_w})),
-        gy_{kernels_,      &form_.gradient, 1, {gy, shape.outputs, p_.out_h, p_.out_w},
-            form_.outputs, form_.outputs,   0, 0},
+        gy_{kernels_,
+            &form_.gradient,
+            nullptr,
+            p_.dilation,
+            {gy, shape.outputs, p_.out_h, p_.out_w},
+            p_.write_step(),
+            p_.write_step(),
+            0,
+            0},
         gweight_(gweight),
         width_(kernels_.width),
         points_(form_.points * form_.points),
@@ -42,11 +49,11 @@ class WeightGradient {
         panels_(tiles_.panels(p_.outputs)) {
     const index_t bytes = static_cast<index_t>(sizeof(T)) * width_ *
                           (rows_ * channel_vectors_ + points_ * output_vectors_);
-    const index_t most = max_of(kMaxTileRows, kPortionBytes / bytes);
+    const index_t most = max_of(1, max_of(kMaxTileRows, kPortionBytes / bytes) / p_.lattices());
     portion_ = ceil_div(grid_.count(), ceil_div(grid_.count(), most));
-    phase_ = channel_vectors_ * portion_ * width_;
-    v_stride_ = odd_lines<T>(form_.phases * phase_);
-    y_stride_ = odd_lines<T>(output_vectors_ * portion_ * width_);
+    places_ = p_.lattices() * portion_;
+    v_stride_ = odd_lines<T>(form_.phases * channel_vectors_ * places_ * width_);
+    y_stride_ = odd_lines<T>(output_vectors_ * places_ * width_);
     const index_t row = rows_ * tiles_.panel_columns() * static_cast<index_t>(sizeof(T));
     parts_ = ceil_div(p_.channels, max_of(width_, kSumBytes / row));
     part_ = round_up(ceil_div(p_.channels, parts_), width_);
@@ -70,42 +77,44 @@ class WeightGradient {
   // V and Y of one portion of the tiles: V in vectors of channels, Y in panels of outputs.
   void transform(index_t group, index_t first, index_t last, T* v, T* y) const {
     const index_t runs = ceil_div(last - first, kRunTiles);
-    parallel_for(
-        runs * (channel_vectors_ + output_vectors_), grain_for(kRunTiles * points_ * width_ * 4),
-        [&](index_t begin, index_t end) {
-          Scratch<T> space(tile_space<T>(width_));
-          for (index_t i = begin; i < end; ++i) {
-            const index_t from = i % runs * kRunTiles;
-            const index_t to = min_of(last - first, from + kRunTiles);
-            index_t c = i / runs * width_;
-            if (c < channel_vectors_ * width_) {
-              read(x_, group * p_.channels, p_.channels, c, first + from, first + to, space.data(),
-                   v + c * portion_ + from * width_, v_stride_, width_);
-              continue;
-            }
-            c -= channel_vectors_ * width_;
-            const index_t panel = c / tiles_.panel_columns(), lanes = lanes_of(panel);
-            read(gy_, group * p_.outputs, p_.outputs, c, first + from, first + to, space.data(),
-                 y + panel_offset(panel, portion_) + from * lanes + lane_of(c), y_stride_, lanes);
-          }
-        });
+    parallel_for(runs * (channel_vectors_ + output_vectors_),
+                 grain_for(kRunTiles * points_ * width_ * 4), [&](index_t begin, index_t end) {
+                   Scratch<T> space(winograd_space(form_, p_));
+                   for (index_t i = begin; i < end; ++i) {
+                     const index_t from = i % runs * kRunTiles;
+                     const index_t to = min_of(last - first, from + kRunTiles);
+                     index_t c = i / runs * width_;
+                     if (c < channel_vectors_ * width_) {
+                       read(x_, group * p_.channels, p_.channels, c, first + from, first + to,
+                            space.data(), v + c * places_ + from * width_, v_stride_, width_,
+                            form_.phases > 1 ? channel_vectors_ * places_ * width_
+                                             : (last - first) * width_);
+                       continue;
+                     }
+                     c -= channel_vectors_ * width_;
+                     const index_t panel = c / tiles_.panel_columns(), lanes = lanes_of(panel);
+                     read(gy_, group * p_.outputs, p_.outputs, c, first + from, first + to,
+                          space.data(), y + panel_offset(panel) + from * lanes + lane_of(c),
+                          y_stride_, lanes, (last - first) * lanes);
+                   }
+                 });
   }
 
   // One vector of channels, from `c` of the `channels` that begin at `base`, of some tiles.
   void read(const TileReader<T>& reader, index_t base, index_t channels, index_t c, index_t first,
-            index_t last, T* space, T* to, index_t stride, index_t next) const {
+            index_t last, T* space, T* to, index_t stride, index_t next, index_t phase) const {
     grid_.for_runs(first, last, [&](const TileRun& run, index_t before) {
       reader.read(run, base + c, min_of(width_, channels - c), space, to + before * next, stride,
-                  next, phase_);
+                  next, phase);
     });
   }
 
   // The products of one portion, by panels of outputs and parts of the channels: few enough for
   // their P to stay in the second-level cache, where the last portion turns it into the gradient.
   void multiply(index_t group, index_t first, index_t last, const T* v, const T* y, T* sums) const {
-    const index_t tiles = last - first;
+    const index_t tiles = p_.lattices() * (last - first);
     Scratch<index_t> rows(part_), depth(tiles);
-    for (index_t c = 0; c < part_; ++c) rows[c] = c / width_ * width_ * portion_ + c % width_;
+    for (index_t c = 0; c < part_; ++c) rows[c] = c / width_ * width_ * places_ + c % width_;
     for (index_t t = 0; t < tiles; ++t) depth[t] = t * width_;
     parallel_for(panels_ * parts_, 1, [&](index_t begin, index_t end) {
       Scratch<T> local(sums != nullptr ? 0 : rows_ * sums_stride_);
@@ -119,8 +128,8 @@ class WeightGradient {
           if (phase < phases.first || phase >= phases.last) continue;
           run_tiles(
               tiles_,
-              TileArgs<T>{v + e * v_stride_ + phase * phase_ + c * portion_, rows.data(),
-                          depth.data(), tiles, y + e * y_stride_ + panel_offset(panel, portion_),
+              TileArgs<T>{v + e * v_stride_ + (phase * channel_vectors_ * width_ + c) * places_,
+                          rows.data(), depth.data(), tiles, y + e * y_stride_ + panel_offset(panel),
                           sum + row * sums_stride_, lanes, first > 0},
               channels, lanes);
         }
@@ -148,9 +157,7 @@ class WeightGradient {
 
   index_t lanes_of(index_t panel) const { return tiles_.lanes(panel, p_.outputs); }
   index_t lane_of(index_t output) const { return output % tiles_.panel_columns(); }
-  index_t panel_offset(index_t panel, index_t rows) const {
-    return panel * tiles_.panel_columns() * rows;
-  }
+  index_t panel_offset(index_t panel) const { return panel * tiles_.panel_columns() * places_; }
 
   const WinogradKernels<T>& kernels_;
   const TileKernels<T>& tiles_;
@@ -160,7 +167,7 @@ class WeightGradient {
   TileReader<T> x_, gy_;
   T* gweight_;
   index_t width_, points_, rows_, channel_vectors_, output_vectors_, panels_;
-  index_t portion_, part_, parts_, phase_, v_stride_, y_stride_, sums_stride_;
+  index_t portion_, part_, parts_, places_, v_stride_, y_stride_, sums_stride_;
 };
 
 }  // namespace

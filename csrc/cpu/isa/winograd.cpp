@@ -74,14 +74,13 @@ CNNCORE_HD void contract(const T* products, index_t stride, Put put) {
 
 template <class T, class F>
 void output(const T* products, index_t stride, index_t next, index_t tiles, const T* bias, T* out,
-            index_t pitch) {
-  constexpr int width = Simd<T>::width;
+            index_t pitch, index_t column) {
   const auto add = load(bias);
   for (index_t tile = tiles - 1; tile >= 0; --tile) {
-    T* const to = out + tile * F::outputs * width;
+    T* const to = out + tile * F::outputs * column;
     contract<T, OutputAxis<F>, OutputAxis<F>, F::points>(
         products + tile * next, stride,
-        [=](int i, int j, auto y) { store(to + i * pitch + j * width, y + add); });
+        [=](int i, int j, auto y) { store(to + i * pitch + j * column, y + add); });
   }
 }
 
@@ -89,7 +88,7 @@ void output(const T* products, index_t stride, index_t next, index_t tiles, cons
 // written in order.
 template <class T, class F, int taps, int... phase>
 CNNCORE_HD void output_phases(const T* products, index_t stride, index_t next, index_t tiles,
-                              const T* bias, T* out, index_t pitch,
+                              const T* bias, T* out, index_t pitch, index_t step,
                               std::integer_sequence<int, phase...>) {
   constexpr int width = Simd<T>::width, m = 2 * F::outputs, points = F::points * F::points;
   const auto add = load(bias);
@@ -107,7 +106,7 @@ CNNCORE_HD void output_phases(const T* products, index_t stride, index_t next, i
     for (int i = 0; i < m; ++i)
 #pragma GCC unroll 8
       for (int j = 0; j < m; ++j)
-        store(out + i * pitch + (tile * m + j) * width, load(block + (i * m + j) * width));
+        store(out + i * pitch + (tile * m + j) * step, load(block + (i * m + j) * width));
   }
 }
 
@@ -115,8 +114,8 @@ constexpr std::make_integer_sequence<int, 4> kEachPhase{};
 
 template <class T, class F, int taps>
 void phase_output(const T* products, index_t stride, index_t next, index_t tiles, const T* bias,
-                  T* out, index_t pitch) {
-  output_phases<T, F, taps>(products, stride, next, tiles, bias, out, pitch, kEachPhase);
+                  T* out, index_t pitch, index_t column) {
+  output_phases<T, F, taps>(products, stride, next, tiles, bias, out, pitch, column, kEachPhase);
 }
 
 template <class T, class F>
