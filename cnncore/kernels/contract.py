@@ -143,8 +143,9 @@ def gather(x: Array, index: Array) -> Array:
     raise NotImplementedError
 
 
-def scatter_add(src: Array, index: Array, size: int) -> Array:
-    """The transpose of ``gather``: ``x[o, index[o, j, i], i] += src[o, j, i]``, -1 is skipped.
+def scatter_add(src: Array, index: Array, size: int, skips: bool = True) -> Array:
+    """The transpose of ``gather``: ``x[o, index[o, j, i], i] += src[o, j, i]``; -1 is skipped, or
+    refused like any other index that names nothing, unless ``skips``.
 
     src ``(O, J, I)``, index ``(O or 1, J, I or 1)`` -> ``(O, size, I)``; added in the order of j.
     """

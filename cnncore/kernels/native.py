@@ -303,9 +303,9 @@ def gather(x: Array, index: Array) -> Array:
     return _call(_native.gather, _ready(x), _ready(index))
 
 
-def scatter_add(src: Array, index: Array, size: int) -> Array:
+def scatter_add(src: Array, index: Array, size: int, skips: bool = True) -> Array:
     """See ``contract.scatter_add``."""
-    return _call(_native.scatter_add, _ready(src), _ready(index), size)
+    return _call(_native.scatter_add, _ready(src), _ready(index), size, skips)
 
 
 def region_gather(x: Array, image: Array, switches: Array) -> Array:

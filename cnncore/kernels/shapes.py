@@ -121,7 +121,7 @@ def gather(x: Array, index: Array) -> Array:
     return hollow((x.shape[0], index.shape[1], x.shape[2]), x.dtype)
 
 
-def scatter_add(src: Array, index: Array, size: int) -> Array:
+def scatter_add(src: Array, index: Array, size: int, skips: bool = True) -> Array:
     """``(O, J, I) -> (O, size, I)``"""
     return hollow((src.shape[0], size, src.shape[2]), src.dtype)
 

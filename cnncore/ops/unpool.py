@@ -33,7 +33,7 @@ def unpooling(indices: Array, size: Pair) -> LinearMap:
     return LinearMap(
         "MaxUnpool2d",
         "GatherSwitches",
-        lambda y: kernels.scatter_add(y.reshape(index.shape), index, pixels).reshape(large),
+        lambda y: kernels.scatter_add(y.reshape(index.shape), index, pixels, False).reshape(large),
         lambda x: kernels.gather(x.reshape(planes, pixels, 1), index).reshape(small),
         (indices,),
     )
@@ -80,6 +80,14 @@ def max_unpool2d(
     window = Window2d.make(kernel_size, kernel_size if stride is None else stride, padding)
     size = _unpooled_size(window, x.shape, output_size)
     checked_size("output_size", *x.shape[:2], *size)
+    try:  # the kernel looks at every index it follows, a pass of its own would take as long
+        return apply(unpooling(switches, size), x)
+    except ArgumentError:
+        _refuse_first_bad(switches, size)
+        raise
+
+
+def _refuse_first_bad(switches: Array, size: Pair) -> None:
     # Read as unsigned numbers, negative ones are too large: one pass finds both.
     bad = switches.view("uint64") >= size[0] * size[1]
     if bad.any():
@@ -90,8 +98,7 @@ def max_unpool2d(
             f"0 <= index < {size[0]}·{size[1]}, flat in the result's plane",
             int(switches.reshape(-1)[first]),
             "output_size=, the plane that was pooled",
-        )
-    return apply(unpooling(switches, size), x)
+        ) from None
 
 
 def _unpooled_size(window: Window2d, shape: tuple[int, ...], output_size: Any) -> Pair:

@@ -99,7 +99,9 @@ def conv_transpose_overwrites(
     return x if bias is None else x + bias[:, None, None]
 
 
-def scatter_overwrites(real: Kernel, src: Array, index: Array, size: int) -> Array:
+def scatter_overwrites(
+    real: Kernel, src: Array, index: Array, size: int, skips: bool = True
+) -> Array:
     x = np.zeros((src.shape[0], size, src.shape[2]), src.dtype)
     index = np.broadcast_to(index, src.shape)
     for o, j, i in np.ndindex(*src.shape):

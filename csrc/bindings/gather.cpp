@@ -29,7 +29,8 @@ py::array gather_binding(const py::array& x, const py::array& index) {
   });
 }
 
-py::array scatter_add_binding(const py::array& src, const py::array& index, index_t size) {
+py::array scatter_add_binding(const py::array& src, const py::array& index, index_t size,
+                              bool skips) {
   CNNCORE_REQUIRE(size >= 0, "size", "an integer >= 0", size);
   return by_dtype(src, "src", [&](auto zero) {
     using T = decltype(zero);
@@ -37,7 +38,7 @@ py::array scatter_add_binding(const py::array& src, const py::array& index, inde
     const auto chosen = index_view(index, in[0], in[2]);
     CNNCORE_REQUIRE(chosen[1] == in[1], "index", "as many rows as src", describe_array(index));
     auto y = output<T>({in[0], size, in[2]});
-    without_gil([&] { scatter_add<T>(in, chosen, y.view); });
+    without_gil([&] { scatter_add<T>(in, chosen, skips, y.view); });
     return y.array;
   });
 }

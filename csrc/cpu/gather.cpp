@@ -19,16 +19,18 @@ struct IndexSteps {
   index_t outer, row, inner;
 };
 
-[[noreturn]] void refuse(const char* name, std::int64_t index, index_t size) {
-  throw ArgumentError(name, "indices in -1 .. " + std::to_string(size - 1), std::to_string(index),
-                      "indices of the axis they select from");
+[[noreturn]] void refuse(const char* name, std::int64_t index, index_t size, bool skips) {
+  throw ArgumentError(
+      name, std::string("indices in ") + (skips ? "-1" : "0") + " .. " + std::to_string(size - 1),
+      std::to_string(index), "indices of the axis they select from");
 }
 
 // Whether an index names an element. Each is looked at before it addresses memory; -1 means
-// "nothing". Read as an unsigned number, a negative one is too large: one comparison in the loops.
-inline bool names(std::int64_t index, index_t size, const char* name = "index") {
+// "nothing" where that `skips`. Read as an unsigned number, a negative one is too large: one
+// comparison in the loops.
+inline bool names(std::int64_t index, index_t size, const char* name = "index", bool skips = true) {
   if (static_cast<std::uint64_t>(index) < static_cast<std::uint64_t>(size)) return true;
-  if (index != -1) refuse(name, index, size);
+  if (index != -1 || !skips) refuse(name, index, size, skips);
   return false;
 }
 
@@ -41,9 +43,9 @@ void gather_values(const T* from, const std::int64_t* chosen, index_t count, ind
 
 template <class T>
 void scatter_values(const T* from, const std::int64_t* chosen, index_t count, index_t size, T* to,
-                    const char* name) {
+                    const char* name, bool skips = true) {
   for (index_t i = 0; i < count; ++i)
-    if (names(chosen[i], size, name)) to[chosen[i]] += from[i];
+    if (names(chosen[i], size, name, skips)) to[chosen[i]] += from[i];
 }
 
 }  // namespace
@@ -88,7 +90,8 @@ void gather(ArrayView<const T> x, ArrayView<const std::int64_t> index, ArrayView
 // j, so the result cannot depend on the threads.
 CNNCORE_KERNEL(scatter_add);
 template <class T>
-void scatter_add(ArrayView<const T> src, ArrayView<const std::int64_t> index, ArrayView<T> y) {
+void scatter_add(ArrayView<const T> src, ArrayView<const std::int64_t> index, bool skips,
+                 ArrayView<T> y) {
   const index_t size = y[1], rows = src[1], inner = y[2];
   const IndexSteps steps(index);
   constexpr index_t kColumns = 1024;
@@ -104,19 +107,21 @@ void scatter_add(ArrayView<const T> src, ArrayView<const std::int64_t> index, Ar
         for (index_t a = 0; a < size; ++a)
           std::memset(to + a * inner, 0, static_cast<std::size_t>(columns) * sizeof(T));
       if (inner == 1) {
-        scatter_values(src.data + o * rows, index.data + o * steps.outer, rows, size, to, "index");
+        scatter_values(src.data + o * rows, index.data + o * steps.outer, rows, size, to, "index",
+                       skips);
         continue;
       }
       for (index_t j = 0; j < rows; ++j) {
         const T* from = src.data + (o * rows + j) * inner + begin;
         const std::int64_t* chosen = index.data + o * steps.outer + j * steps.row;
         if (steps.inner == 0) {
-          if (!names(*chosen, size)) continue;
+          if (!names(*chosen, size, "index", skips)) continue;
           T* line = to + *chosen * inner;
           for (index_t i = 0; i < columns; ++i) line[i] += from[i];
         } else {
           for (index_t i = 0; i < columns; ++i)
-            if (names(chosen[begin + i], size)) to[chosen[begin + i] * inner + i] += from[i];
+            if (names(chosen[begin + i], size, "index", skips))
+              to[chosen[begin + i] * inner + i] += from[i];
         }
       }
     }
@@ -163,7 +168,7 @@ void region_scatter(ArrayView<const T> gy, ArrayView<const std::int64_t> image,
   template void region_scatter(ArrayView<const T>, ArrayView<const std::int64_t>,        \
                                ArrayView<const std::int64_t>, ArrayView<T>);             \
   template void gather(ArrayView<const T>, ArrayView<const std::int64_t>, ArrayView<T>); \
-  template void scatter_add(ArrayView<const T>, ArrayView<const std::int64_t>, ArrayView<T>);
+  template void scatter_add(ArrayView<const T>, ArrayView<const std::int64_t>, bool, ArrayView<T>);
 CNNCORE_INSTANTIATE(float)
 CNNCORE_INSTANTIATE(double)
 #undef CNNCORE_INSTANTIATE

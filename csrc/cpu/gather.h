@@ -9,9 +9,10 @@ namespace cnncore {
 template <class T>
 void gather(ArrayView<const T> x, ArrayView<const std::int64_t> index, ArrayView<T> y);
 
-// src (O, J, I), index as above, y (O, size, I).
+// src (O, J, I), index as above, y (O, size, I); whether -1 is skipped or refused.
 template <class T>
-void scatter_add(ArrayView<const T> src, ArrayView<const std::int64_t> index, ArrayView<T> y);
+void scatter_add(ArrayView<const T> src, ArrayView<const std::int64_t> index, bool skips,
+                 ArrayView<T> y);
 
 // The same for the bins of regions: image (R,), switches and y (R, C, PH, PW), flat in their plane
 // of x (N, C, H, W).

@@ -133,6 +133,7 @@ REFUSED = [
     ("scatter beyond", lambda: k.scatter_add(f(1, 1, 1), i(3)[None, :, None], 3), "index"),
     ("scatter huge index", lambda: k.scatter_add(f(1, 1, 1), i(2**62)[None, :, None], 3), "index"),
     ("scatter below -1", lambda: k.scatter_add(f(1, 1, 1), i(-2)[None, :, None], 3), "index"),
+    ("scatter -1", lambda: k.scatter_add(f(1, 1, 1), i(-1)[None, :, None], 3, False), "index"),
     ("scatter length", lambda: k.scatter_add(f(1, 2, 1), i(0)[None, :, None], 3), "index"),
     ("scatter size", lambda: k.scatter_add(f(1, 1, 1), i(0)[None, :, None], -1), "size"),
     ("region beyond", lambda: k.region_gather(ONE, i(0), found(16)), "switches"),

@@ -67,6 +67,10 @@ REFUSALS = {
     "gather index": ("index", lambda: native.gather(X[0], np.full((1, 2, 1), 4))),
     "gather below -1": ("index", lambda: native.gather(X[0], np.full((1, 2, 5), -2))),
     "scatter index": ("index", lambda: native.scatter_add(X[0], np.full((3, 4, 1), 7), 7)),
+    "scatter -1": (
+        "index",
+        lambda: native.scatter_add(X[0], np.full((3, 4, 1), -1), 7, False),
+    ),
     "scatter rows": ("index", lambda: native.scatter_add(X[0], np.zeros((3, 3, 1), np.int64), 7)),
     "index shape": ("index", lambda: native.gather(X[0], np.zeros((2, 4, 1), np.int64))),
     "row vector": ("a", lambda: native.row_linear(ROWS, VECTOR[:2], VECTOR)),

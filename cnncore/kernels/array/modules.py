@@ -31,11 +31,12 @@ def native(x: Array) -> Array:
     return x if x.dtype.isnative else x.astype(x.dtype.newbyteorder("="))
 
 
-def in_range(argument: str, index: Array, size: int) -> Array:
-    """``index``, all of it in ``-1 .. size - 1`` (those of a device are checked before)."""
-    if isinstance(index, np.ndarray) and index.size and not -1 <= index.min() <= index.max() < size:
+def in_range(argument: str, index: Array, size: int, low: int = -1) -> Array:
+    """``index``, all of it in ``low .. size - 1`` (those of a device are checked before)."""
+    inside = not isinstance(index, np.ndarray) or not index.size
+    if not inside and not low <= index.min() <= index.max() < size:
         got = f"{index.min()} .. {index.max()}"
-        raise ArgumentError(argument, f"indices in -1 .. {size - 1}", got)
+        raise ArgumentError(argument, f"indices in {low} .. {size - 1}", got)
     return index
 
 

@@ -105,12 +105,12 @@ def gather(x: Array, index: Array) -> Array:
 
 
 @quiet
-def scatter_add(src: Array, index: Array, size: int) -> Array:
+def scatter_add(src: Array, index: Array, size: int, skips: bool = True) -> Array:
     """See ``contract.scatter_add``: one histogram over flat positions, weighted by ``src``."""
     xp = array_module(src)
     outer, _, inner = src.shape
     dtype = native(src[:0]).dtype
-    index = in_range("index", native(index), size)
+    index = in_range("index", native(index), size, -1 if skips else 0)
     if src.size == 0 or size == 0:
         return xp.zeros((outer, size, inner), dtype)
     o, i = xp.arange(outer)[:, None, None], xp.arange(inner)[None, None, :]

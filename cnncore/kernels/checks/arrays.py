@@ -95,11 +95,11 @@ def indices(argument: str, index: Array, low: int, high: int, beside: Array) -> 
         raise ArgumentError(argument, f"indices in {low} .. {high - 1}", got)
 
 
-def switches(argument: str, index: Array, size: int, beside: Array) -> None:
-    """As ``indices`` from -1; on the host the kernels themselves look at every index they follow,
+def switches(argument: str, index: Array, size: int, beside: Array, low: int = -1) -> None:
+    """As ``indices``; on the host the kernels themselves look at every index they follow,
     and a pass of its own would take as long as following them."""
     if type(index) is not np.ndarray or type(beside) is not np.ndarray or index.dtype is not I64:
-        indices(argument, index, -1, size, beside)
+        indices(argument, index, low, size, beside)
 
 
 def rank(argument: str, x: Array, axes: str) -> None:

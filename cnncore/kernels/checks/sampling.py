@@ -116,11 +116,13 @@ def bin_max(x: Array, image: Array, rows: Bins, cols: Bins) -> bool:
     return on_device
 
 
-def _switches(index: Array, outer: int, inner: int, size: int, beside: Array) -> None:
+def _switches(
+    index: Array, outer: int, inner: int, size: int, beside: Array, low: int = -1
+) -> None:
     rank("index", index, "O J I")
     if index.shape[0] not in (1, outer) or index.shape[2] not in (1, inner):
         raise ShapeError("index", f"shape ({outer} or 1, J, {inner} or 1)", index.shape)
-    switches("index", index, size, beside)
+    switches("index", index, size, beside, low)
 
 
 def gather(x: Array, index: Array) -> bool:
@@ -131,12 +133,12 @@ def gather(x: Array, index: Array) -> bool:
     return on_device
 
 
-def scatter_add(src: Array, index: Array, size: int) -> bool:
+def scatter_add(src: Array, index: Array, size: int, skips: bool = True) -> bool:
     on_device = floats(("src",), src)
     rank("src", src, "O J I")
     size = as_int("size", size, 0)
     checked_size("size", src.shape[0], size, src.shape[2])
-    _switches(index, src.shape[0], src.shape[2], size, src)
+    _switches(index, src.shape[0], src.shape[2], size, src, -1 if skips else 0)
     if index.shape[1] != src.shape[1]:
         raise ShapeError("index", f"{src.shape[1]} along its middle axis, as src has", index.shape)
     return on_device

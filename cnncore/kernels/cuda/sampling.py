@@ -62,8 +62,8 @@ def gather(x: Array, index: Array) -> Array:
     return y
 
 
-def scatter_add(src: Array, index: Array, size: int) -> Array:
-    """See ``contract.scatter_add``."""
+def scatter_add(src: Array, index: Array, size: int, skips: bool = True) -> Array:
+    """See ``contract.scatter_add``; indices have been looked at before."""
     xp = array_module(src)
     x = empty("scatter_add", xp, (src.shape[0], size, src.shape[2]), src.dtype)
     call("scatter_add", xp, ready(src), ready(index), x)
