@@ -78,7 +78,7 @@ def points() -> str:
     x, taps = (a.astype(np.float32) for a in (x, taps))
     exact = sum(x[..., u : u + 4].astype(float) * taps[..., u, None] for u in range(3)).sum(0)
     errors = []
-    for chosen in ((0.0, 1.0, -1.0, 2.0, -2.0), winograd.POINTS[4]):
+    for chosen in ((0.0, 1.0, -1.0, 2.0, -2.0), winograd.POINTS[4, 3]):
         A, B, G = (m.astype(np.float32) for m in winograd.toom_cook(chosen, 4))
         products = ((x @ B) * (taps @ G.T)).sum(0)
         errors.append(np.sqrt(np.mean((products @ A - exact) ** 2) / np.mean(exact**2)))

@@ -193,11 +193,11 @@ def test_four_phases_of_any_layer(
         check_phases(case, dtype, np.random.default_rng(seed), kernel, algorithm)
 
 
-@pytest.mark.parametrize("m", FORMS.values())
-def test_the_matrices_multiply_polynomials(rng, m):
-    A, B, G = matrices(m)
-    pixels, taps = rng.normal(size=m + 2), rng.normal(size=3)
-    slid = [pixels[i : i + 3] @ taps for i in range(m)]
+@pytest.mark.parametrize(("m", "r"), [(2, 3), (4, 3), (3, 2), (4, 2)])
+def test_the_matrices_multiply_polynomials(rng, m, r):
+    A, B, G = matrices(m, r)
+    pixels, taps = rng.normal(size=m + r - 1), rng.normal(size=r)
+    slid = [pixels[i : i + r] @ taps for i in range(m)]
     np.testing.assert_allclose(A.T @ ((G @ taps) * (B.T @ pixels)), slid, atol=1e-13)
 
 

@@ -5,7 +5,7 @@ product with the flattened filters, its transpose is the product with the transp
 ``col2im``, and the weight gradient is the product of gradient and columns.  The ``implicit_gemm``
 variants do the same without the column matrix: one product per kernel position.  They also stand
 in for ``direct`` and ``depthwise``, which differ from them in memory accesses only.  Winograd's
-forms are in ``winograd.py``; with stride or dilation they are ``im2col`` here, and so is ``auto``.
+forms are in ``winograd.py``; with dilation they are ``im2col`` here, and so is ``auto``.
 """
 
 from __future__ import annotations
@@ -105,8 +105,7 @@ def conv2d(
     out = window.output_size(x.shape[2:])
     m = _winograd_form(algorithm, window)
     if m:
-        before = (window.padding[0][0], window.padding[1][0])
-        y = winograd.correlate(_split(native(x), groups), _grouped(weight, groups), out, before, m)
+        y = winograd.convolve(_split(native(x), groups), _grouped(weight, groups), out, window, m)
     elif algorithm in POSITIONS:
         y = xp.zeros((images, groups, outputs // groups, out[0] * out[1]), weight.dtype)
         plane, filters = padded(x, window, out), _grouped(weight, groups)
@@ -141,10 +140,9 @@ def conv_transpose2d(
     y = native(y).reshape(images, groups, outputs // groups, out[0] * out[1])
     m = _winograd_form(algorithm, window)
     if m:
-        filters = winograd.turned(_grouped(weight, groups))
-        before = winograd.transposed_before(window)
         plane = y.reshape(*y.shape[:3], *out)
-        x = winograd.correlate(plane, filters, size, before, m).reshape(images, channels, *size)
+        x = winograd.transpose(plane, _grouped(weight, groups), size, window, m)
+        x = x.reshape(images, channels, *size)
     elif algorithm in POSITIONS:
         plane = _empty_plane(xp, images, channels, window, (out[0], out[1]), weight.dtype)
         filters = _grouped(weight, groups)
@@ -169,9 +167,8 @@ def conv2d_weight(
     outputs, out = gy.shape[1], (gy.shape[2], gy.shape[3])
     m = _winograd_form(algorithm, window)
     if m:
-        before = (window.padding[0][0], window.padding[1][0])
         planes = _split(native(x), groups), _split(native(gy), groups)
-        gweight = winograd.weight_gradient(*planes, before, m)
+        gweight = winograd.weight_gradient(*planes, window, m)
         return finish(xp, gweight.reshape(outputs, channels // groups, *window.kernel))
     # images become part of the summed axis, so that one product per group does the whole sum
     gy = native(gy).reshape(images, groups, outputs // groups, out[0] * out[1])
@@ -200,11 +197,12 @@ def _empty_plane(
 
 
 def _winograd_form(algorithm: str, window: Window2d) -> int:
-    """Rows of a tile's results; 0 for other algorithms, and where stride or dilation is not 1."""
-    if window.stride != (1, 1) or window.dilation != (1, 1):
+    """Rows of a tile's results; 0 for other algorithms, and where dilation is not 1."""
+    if window.dilation != (1, 1):
         return 0
     forms = {"winograd_2x2": 2, "winograd_4x4": 4}
-    forms["winograd"] = 4 if get_precision() == "fast" else 2
+    forms |= {"winograd_phases_3x3": 3, "winograd_phases_4x4": 4}
+    forms["winograd"] = 4 if get_precision() == "fast" or window.stride == (2, 2) else 2
     return forms.get(algorithm, 0)
 
 
