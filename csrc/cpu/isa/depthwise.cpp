@@ -282,10 +282,9 @@ void weight_each(const DepthwisePlane<T>& p, const DepthwiseSum<T>& sum, index_t
 template <class T, int K, int S>
 DepthwiseKernels<T> kernels([[maybe_unused]] const DepthwisePlane<T>& p) {
   // A transpose with stride 1 is a forward with the taps reversed (depthwise.cpp does that).
-  DepthwiseKernels<T> chosen{
-      &forward<T, K, S>,
-      S == 2 ? &transpose_each<T, &transpose2<T, K>> : &transpose_each<T, &transpose_any<T>>,
-      &weight_each<T, &weight<T, K, S>>};
+  DepthwiseKernels<T> chosen{&forward<T, K, S>,
+                             S == 2 ? &transpose2<T, K> : &transpose_each<T, &transpose_any<T>>,
+                             &weight_each<T, &weight<T, K, S>>};
 #if defined(__AVX512F__)
   if (NarrowRows<T, K, S, 1>::serves(p)) use_narrow<T, K, S, 1>(chosen);
   if (NarrowRows<T, K, S, 2>::serves(p)) use_narrow<T, K, S, 2>(chosen);
