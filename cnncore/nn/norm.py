@@ -75,18 +75,18 @@ class BatchNorm2d(Module):
         )
 
 
-# What may follow a batch norm within its own pass over memory.
+# What may follow a norm within its own pass over memory.
 _FUSED: dict[Any, str] = {ReLU: "relu", ReLU6: "relu6", ops.relu: "relu", ops.relu6: "relu6"}
 
 
 def fuses(norm: Module, act: Any) -> bool:
     """Whether ``activated`` has one pass for a norm and what follows it, a module or an op.
 
-    Only in training: in evaluation a batch norm is constant, and ``cnncore.compile`` folds it away.
+    Only in training: in evaluation batch norm is constant, and ``cnncore.compile`` folds it away.
     Not while somebody observes who is to see every layer.
     """
     return (
-        type(norm) is BatchNorm2d
+        type(norm) in (BatchNorm2d, GroupNorm)
         and norm.training
         and (type(act) if isinstance(act, Module) else act) in _FUSED
         and not events.layer_by_layer()
@@ -151,9 +151,17 @@ class GroupNorm(Module):
         self.weight = Parameter(_ones(num_channels)) if affine else None
         self.bias = Parameter(_zeros(num_channels)) if affine else None
 
-    def forward(self, x: Any) -> Tensor:
-        """Same shape."""
-        return ops.group_norm(x, self.num_groups, self.weight, self.bias, self.eps)
+    def forward(self, x: Any, residual: Any = None, activation: str = "") -> Tensor:
+        """Same shape; with ``residual`` and ``activation`` as ``ops.batch_norm`` takes them."""
+        return ops.group_norm(
+            x,
+            self.num_groups,
+            self.weight,
+            self.bias,
+            self.eps,
+            residual=residual,
+            activation=activation,
+        )
 
 
 class LayerNorm(Module):

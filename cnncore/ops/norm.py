@@ -23,7 +23,7 @@ from cnncore.taps import Taps
 
 Array = Any
 
-# What batch_norm may have at its end.
+# What batch_norm and group_norm may have at their end.
 ACTIVATIONS = {"relu": relu, "relu6": relu6}
 
 
@@ -193,12 +193,19 @@ def instance_norm(
 
 
 def group_norm(
-    x: Any, num_groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5
+    x: Any,
+    num_groups: int,
+    weight: Any = None,
+    bias: Any = None,
+    eps: float = 1e-5,
+    *,
+    residual: Any = None,
+    activation: str = "",
 ) -> Tensor:
     """Mean and variance over H, W and the channels of one group, for each image by itself.
 
     Shapes: x ``(N, C, …)``, weight and bias ``(C,)``; ``num_groups`` divides C.  Keeps x and two
-    numbers a group and image.
+    numbers a group and image.  ``residual`` and ``activation`` as in ``batch_norm``.
 
     >>> from cnncore import tensor
     >>> group_norm(tensor([[1.0, 3.0, 2.0, 6.0]]), 2).numpy().round(3)
@@ -207,12 +214,13 @@ def group_norm(
     Source: Wu & He, "Group normalization", 2018.
     """
     x = _input(x)
+    ending = _Ending.of(x, residual, activation)
     N, C, inner = x.shape[0], x.shape[1], math.prod(x.shape[2:])
     groups = as_int("num_groups", num_groups, 1)
     if C % groups:
         raise ArgumentError("num_groups", f"a divisor of the {C} channels of x", groups)
     weight, bias = _affine("weight", weight, C, x), _affine("bias", bias, C, x)
-    return _normalize(x, Rows((N, groups, C // groups, inner), 2), weight, bias, eps)[0]
+    return _normalize(x, Rows((N, groups, C // groups, inner), 2), weight, bias, eps, ending)[0]
 
 
 def layer_norm(

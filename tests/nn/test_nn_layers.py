@@ -144,8 +144,10 @@ def test_activated_in_evaluation_and_without_fusing() -> None:
     grouped = nn.GroupNorm(1, 2).to(np.float64)
     got = nn.activated(grouped, nn.Tanh(), x, x)
     np.testing.assert_array_equal(got.numpy(), ops.tanh(grouped(x) + x).numpy())
-    trained = nn.activated(norm.train(), ops.relu, tensor(x.data, requires_grad=True), x)
-    assert trained.node.name == "NormalizeRelu"
+    for trains in (norm.train(), grouped):
+        trained = nn.activated(trains, ops.relu, tensor(x.data, requires_grad=True), x)
+        assert trained.node.name == "NormalizeRelu"
+        np.testing.assert_allclose(trained.numpy(), ops.relu(trains(x) + x).numpy(), rtol=1e-12)
 
 
 def test_frozen_batch_norm_is_batch_norm_in_evaluation() -> None:

@@ -62,16 +62,21 @@ def test_formula_and_derivatives(name):
 
 @pytest.mark.parametrize("activation", ["", "relu", "relu6"])
 @pytest.mark.parametrize("joined", [False, True], ids=["alone", "residual"])
-def test_batch_norm_with_an_ending(activation, joined):
+@pytest.mark.parametrize("name", ["batch", "group 2"])
+def test_norm_with_an_ending(name, activation, joined):
     """The same as ops of their own, forward and to the second derivative, and observed as such."""
     weight, residual = np.array([1.0, -4, 8, 2]), 2 * RNG.normal(size=X.shape)
     inputs = [X, weight, BIAS, *([residual] if joined else [])]
 
     def fused(x, w, b, r=None):
-        return ops.batch_norm(x, None, None, w, b, True, residual=r, activation=activation)
+        ending = {"residual": r, "activation": activation}
+        if name == "batch":
+            return ops.batch_norm(x, None, None, w, b, True, **ending)
+        return ops.group_norm(x, 2, w, b, **ending)
 
     def separate(x, w, b, r=None):
-        y = batch(x, w, b) if r is None else batch(x, w, b) + r
+        y = NORMS[name][0](x, w, b)
+        y = y if r is None else y + r
         return getattr(ops, activation)(y) if activation else y
 
     np.testing.assert_allclose(fused(*inputs).numpy(), separate(*inputs).numpy(), rtol=1e-12)
