@@ -87,29 +87,20 @@ struct Line {
   }
 };
 
-// Where a row of results goes. A vector may write beyond it, into the next one, which comes later,
-// but not beyond y_end.
+// Where a row of results goes, in whole vectors.
 template <bool streams, class T>
 struct Results {
-  T *y, *y_end;
+  T* y;
   std::int64_t* winners;
 
-  CNNCORE_HD void put(index_t j, const Best<T>& best, index_t count, Watch<T>& watch) const {
-    watch.lowest = best.value < watch.lowest ? best.value : watch.lowest;
-    if (streams || y_end - y >= j + PoolLanes<T>::width) {
-      store(y + j, best.value);
-      widen(best.winner, winners + j, [](std::int64_t* to, auto v) {
-        if constexpr (streams)
-          stream(to, v);
-        else
-          store(to, v);
-      });
-    } else {
-      for (int lane = 0; j + lane < count; ++lane) {
-        y[j + lane] = best.value[lane];
-        winners[j + lane] = best.winner[lane];
-      }
-    }
+  CNNCORE_HD void put(index_t j, const Best<T>& best) const {
+    store(y + j, best.value);
+    widen(best.winner, winners + j, [](std::int64_t* to, auto v) {
+      if constexpr (streams)
+        stream(to, v);
+      else
+        store(to, v);
+    });
   }
 };
 
@@ -123,7 +114,7 @@ CNNCORE_HD typename PoolLanes<T>::Indices lane_vector(std::integer_sequence<int,
 // `below` takes the line of b. `origin` is the flat index of the first window's first pixel.
 template <int kernel, bool streams, class T>
 void pool_row(const HalfPool<T>& p, const T* a, const T* b, index_t origin, const Line<T>& above,
-              const Line<T>& below, const Results<streams, T>& to, Watch<T>& watch) {
+              const Line<T>& below, const Results<streams, T> to, Watch<T>& watch) {
   using Index = typename PoolLanes<T>::Index;
   const auto base = 2 * lane_vector<T>(lane_numbers<T>()) + static_cast<Index>(origin);
   // In registers: the compiler cannot know that no result overwrites the plan.
@@ -141,7 +132,8 @@ void pool_row(const HalfPool<T>& p, const T* a, const T* b, index_t origin, cons
     }
     best.take(second, (kernel - 1) * row);
     best.winner += base + static_cast<Index>(2 * j);
-    to.put(j, best, count, seen);
+    seen.lowest = best.value < seen.lowest ? best.value : seen.lowest;
+    to.put(j, best);
   });
   watch = seen;
 }
@@ -180,7 +172,10 @@ void pool_plainly(const HalfPool<T>& p, const T* x, index_t i, index_t first, in
 
 template <int kernel, bool streams, class T>
 void pool_plane(const HalfPool<T>& p, const T* x, const HalfPoolSpace<T>& space,
-                Results<streams, T> to, Watch<T>& watch) {
+                Results<streams, T> to, const T* y_end, Watch<T>& watch) {
+  constexpr index_t width = PoolLanes<T>::width;
+  T spare_y[width];
+  std::int64_t spare_winners[width];
   Line<T> above{space.values, space.winners};
   Line<T> below{space.values + p.pitch(), space.winners + p.pitch()};
   T* const second_row = space.rows + p.row_room();
@@ -194,11 +189,20 @@ void pool_plane(const HalfPool<T>& p, const T* x, const HalfPoolSpace<T>& space,
     const index_t start = 2 * i - p.top, fresh = start + kernel - 2;
     const T* const a = padded_row(p, x, fresh, space.rows);
     const T* const b = padded_row(p, x, fresh + 1, second_row);
-    pool_row<kernel>(p, a, b, start * p.width - p.left, above, below, to, watch);
+    // A row shorter than a vector is written beyond its end, into rows that come later, if any.
+    const bool fits = p.out_width >= width || y_end - to.y >= width;
+    const Results<streams, T> target = fits ? to : Results<streams, T>{spare_y, spare_winners};
+    pool_row<kernel>(p, a, b, start * p.width - p.left, above, below, target, watch);
+    for (index_t j = 0; !fits && j < p.out_width; ++j) {
+      to.y[j] = spare_y[j];
+      to.winners[j] = spare_winners[j];
+    }
     if (p.whole < p.out_width) pool_plainly(p, x, i, p.whole, p.out_width, to.y, to.winners);
-    const Line<T> done = above;
-    above = below;
-    below = done;
+    if constexpr (kernel == 3) {
+      const Line<T> done = above;
+      above = below;
+      below = done;
+    }
   }
 }
 
@@ -210,7 +214,7 @@ void pool_planes(const HalfPool<T>& p, const T* x, index_t planes, const HalfPoo
   Watch<T> watch;
   for (index_t plane = 0; plane < planes; ++plane) {
     const index_t at = plane * out_size;
-    pool_plane<kernel>(p, x + plane * size, space, Results<streams, T>{y + at, y_end, winners + at},
+    pool_plane<kernel>(p, x + plane * size, space, Results<streams, T>{y + at, winners + at}, y_end,
                        watch);
   }
   if (streams) end_stream();
