@@ -319,6 +319,45 @@ def test_every_instruction_set_is_the_definition(isa):
     subprocess.run([sys.executable, "-c", code], env=env, check=True)
 
 
+PREPARED = {  # (N, C, H, W), O, kernel, stride, padding, dilation, some of which "auto" takes
+    "many tiles": ((4, 64, 56, 56), 64, 3, 2, 1, 1),
+    "few tiles": ((1, 128, 28, 28), 128, 3, 2, 1, 1),
+    "many tiles of 4x4": ((4, 64, 56, 56), 64, 4, 2, 1, 1),
+    "few tiles of 4x4": ((1, 64, 28, 28), 96, 4, 2, 1, 1),
+    "lattices": ((2, 64, 32, 32), 64, 3, 1, 2, 2),
+    "few lattices": ((1, 128, 16, 16), 128, 3, 1, 3, 3),
+}
+
+
+@pytest.mark.skipif("native" not in AVAILABLE, reason="compiled kernels only")
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("name", PREPARED)
+def test_layers_prepared_for_many_calls(dtype, rng, name, transposed):
+    shape, o, *settings_ = PREPARED[name]
+    win = window(*settings_)
+    other = (shape[0], o, *win.output_size(shape[2:]))
+    source, target = (other, shape) if transposed else (shape, other)
+    weight = rng.normal(size=(o, shape[1], *win.kernel)).astype(dtype)
+    bias = rng.normal(size=target[1]).astype(dtype)
+    size = shape[2:] if transposed else None
+    layer = native.prepare_convolution(weight, bias, source, win, 1, size, "relu", ())
+    weight64, bias64 = weight.astype(np.float64), bias.astype(np.float64)
+    weight[:] = 0  # the layer has what it needs
+    for _ in range(2):
+        x, residual = (rng.normal(size=s).astype(dtype) for s in (source, target))
+        y = np.empty(target, dtype)
+        layer.run(x, residual, y)
+        with dispatch.use_backend("array"):
+            x64 = x.astype(np.float64)
+            if transposed:
+                sums = kernels.conv_transpose2d(x64, weight64, bias64, size, win, 1, "im2col")
+            else:
+                sums = kernels.conv2d(x64, weight64, bias64, win, 1, "im2col")
+        right = np.maximum(sums + residual, 0)
+        error = np.abs(y - right).max() / right.max()
+        assert error < (1e-5 if dtype == np.float32 else 2e-14)
+
+
 def test_the_precision_decides_what_winograd_is(backend, rng):
     x, weight = (rng.normal(size=s).astype(np.float32) for s in ((1, 64, 56, 56), (64, 64, 3, 3)))
     one, two, four = (
