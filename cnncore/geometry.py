@@ -177,7 +177,20 @@ class Window2d:
 
     def flat(self) -> tuple[int, ...]:
         """``KH KW SH SW top bottom left right DH DW``: the form compiled kernels take."""
+        return self._flat
+
+    # A layer's window is the same object in every step, and a key of several caches.
+
+    @functools.cached_property
+    def _flat(self) -> tuple[int, ...]:
         return (*self.kernel, *self.stride, *self.padding[0], *self.padding[1], *self.dilation)
+
+    @functools.cached_property
+    def _hash(self) -> int:
+        return hash((self.kernel, self.stride, self.padding, self.dilation))
+
+    def __hash__(self) -> int:
+        return self._hash
 
 
 def _plain(value: object) -> bool:

@@ -18,8 +18,9 @@ from cnncore.errors import AnomalyError, DTypeError, GraphError
 
 Array = Any
 # Values compared to notice that a kept array was written to through ``.data``: all of a small
-# array, few of a large one, where each is a cache miss (256 took 50 microseconds an array).
-SMALL, SAMPLED = 256, 32
+# array, few of a large one, where each is a cache miss (256 took 50 microseconds an array; in
+# MobileNetV2, whose arrays have left the caches by then, 32 took 4 at every look).
+SMALL, SAMPLED, NOTHING = 256, 8, np.empty(0)
 
 
 class Function:
@@ -164,7 +165,7 @@ class Function:
 class _Kept:
     """A tensor or array held for backward, and enough to notice that it has been written to."""
 
-    __slots__ = ("array", "counter", "edge", "is_tensor", "sample", "version")
+    __slots__ = ("array", "counter", "edge", "is_tensor", "looked_at", "sample", "version")
 
     def __init__(self, value: Any, producer: Function | None = None, index: int = 0) -> None:
         self.is_tensor = isinstance(value, Tensor)
@@ -178,10 +179,11 @@ class _Kept:
         else:
             self.array, self.counter = value, [0]
         self.version = self.counter[0]
-        self.sample = _sample(self.array)
+        self.looked_at = _some_of(self.array)
+        self.sample = self.looked_at.tobytes()
 
     def use(self, owner: Function) -> Any:
-        if self.counter[0] != self.version or self.sample != _sample(self.array, len(self.sample)):
+        if self.counter[0] != self.version or self.looked_at.tobytes() != self.sample:
             raise GraphError(
                 f"backward of {owner.name}: an array of shape {self.array.shape} that it kept has "
                 "been modified since the forward pass; try: x.data = new_array instead of writing "
@@ -192,19 +194,19 @@ class _Kept:
         return Tensor._view(self.array, self.edge, self.counter)
 
 
-def _sample(array: Array, nbytes: int = 0) -> bytes:
-    """Evenly spaced values as bytes; all of them if few, or under ``detect_anomaly``.
+def _some_of(array: Array) -> Array:
+    """A view of evenly spaced elements; of all if they are few, or under ``detect_anomaly``.
 
-    GPU arrays are not sampled: that would wait for the device at every op.  ``nbytes`` is the size
-    of an earlier sample of the same array, to be taken in the same way.
+    None of GPU arrays, since looking would wait for the device at every op, and of arrays that
+    cannot be written to.
     """
-    if type(array) is not np.ndarray:
-        return b""
-    size = array.size
-    if size <= SMALL or (nbytes == array.nbytes if nbytes else modes.state.anomaly):
-        return array.tobytes()
-    flat = array.reshape(-1) if array.flags.c_contiguous else array.flat
-    return flat[:: size // SAMPLED].tobytes()
+    if type(array) is not np.ndarray or not array.flags.writeable:
+        return NOTHING
+    if array.size <= SMALL or modes.state.anomaly:
+        return array
+    if array.flags.c_contiguous:
+        return array.reshape(-1)[:: array.size // SAMPLED]
+    return array[tuple([slice(None, None, -(-n // 2)) for n in array.shape])]
 
 
 def is_finite(array: Array) -> bool:

@@ -136,8 +136,7 @@ def _useful(order: list[Function], targets: set[Key] | None) -> set[int]:
         return {id(node) for node in order}
     useful: set[int] = set()
     for node in order:
-        edges = [edge for edge in node.edges if edge is not None]
-        if any(_key(edge) in targets or id(edge[0]) in useful for edge in edges):
+        if any(e and (_key(e) in targets or id(e[0]) in useful) for e in node.edges):
             useful.add(id(node))
     return useful
 

@@ -134,8 +134,15 @@ class Module:
             stack.extend(reversed(below))
 
     def modules(self) -> Iterator[Module]:
-        """This module and all below it, each once."""
-        return (module for _, module in self.named_modules())
+        """This module and all below it, each once, parents first."""
+        seen: set[int] = set()
+        stack: list[Module] = [self]
+        while stack:  # as ``named_modules``, without the names, which take most of its time
+            module = stack.pop()
+            if id(module) not in seen:
+                seen.add(id(module))
+                yield module
+                stack.extend(reversed(module.children().values()))
 
     def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
         """Every parameter once, with its first name."""
@@ -240,8 +247,9 @@ class Module:
 
     def zero_grad(self) -> None:
         """Forget all gradients."""
-        for parameter in self.parameters():
-            parameter.grad = None
+        for module in self.modules():
+            for _, parameter in _own(module, Parameter):
+                parameter.grad = None
 
     def to(self: Self, target: Any) -> Self:
         """Move to ``"cpu"`` or ``"cuda"``, or convert floating values to an element type.

@@ -58,7 +58,7 @@ class BatchNorm2d(Module):
         """Same shape; with ``residual`` and ``activation`` as ``ops.batch_norm`` takes them."""
         momentum = 0.0 if self.momentum is None else self.momentum
         if self.training and self.num_batches_tracked is not None:
-            self.num_batches_tracked.data[...] += 1
+            self.num_batches_tracked.data += 1
             if self.momentum is None:
                 momentum = 1.0 / float(self.num_batches_tracked.data)
         return ops.batch_norm(

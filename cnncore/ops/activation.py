@@ -296,19 +296,22 @@ class SoftmaxBackward(Function):
 
 def _columns(x: Array, axis: int) -> Array:
     """``(outer, K, inner)`` with the classes in the middle."""
+    if x.ndim == 2 and axis == 1:
+        return x[:, :, None]
     outer, inner = math.prod(x.shape[:axis]), math.prod(x.shape[axis + 1 :])
     return x.reshape(outer, x.shape[axis], inner)
 
 
 def _softmax(x: Any, dim: Any, log: bool) -> Tensor:
     x = float_tensor("x", x)
-    scalar = x.ndim == 0
-    x = reshape(x, 1) if scalar else x
+    if x.ndim == 0:
+        return reshape(_softmax(reshape(x, 1), dim, log), ())
     axis = axis_index("dim", dim, x.ndim)
-    if x.shape[axis] == 0 and x.size == 0 and math.prod(x.shape[:axis] + x.shape[axis + 1 :]):
+    if x.size:
+        return Softmax(axis, log)(x)  # type: ignore[no-any-return]
+    if x.shape[axis] == 0 and math.prod(x.shape[:axis] + x.shape[axis + 1 :]):
         raise ShapeError("x", f"at least one class along axis {axis}", x.shape)
-    y: Tensor = x if x.size == 0 else Softmax(axis, log)(x)
-    return reshape(y, ()) if scalar else y
+    return x  # type: ignore[no-any-return]
 
 
 def softmax(x: Any, dim: int) -> Tensor:

@@ -15,32 +15,33 @@ from typing import Any
 
 import numpy as np
 
+from cnncore import kernels
 from cnncore.autograd import Function, Tensor
 from cnncore.errors import ArgumentError, ShapeError
 from cnncore.kernels.dispatch import array_module
 from cnncore.ops.activation import hardtanh, log_sigmoid, log_softmax, sigmoid
 from cnncore.ops.arguments import as_array, as_tensor, float_tensor
 from cnncore.ops.elementwise import abs, add, clamp, div, log, mul, neg, pow, sub, where
-from cnncore.ops.linear import apply
+from cnncore.ops.linear import LinearMap, apply
 from cnncore.ops.reduce import sum
-from cnncore.ops.shape import gather_map, reshape, unsqueeze
 
 Array = Any
 
 REDUCTIONS = ("none", "mean", "sum")
 
 
-def reduced(losses: Tensor, reduction: str, count: float | None = None) -> Tensor:
-    """One number (or all): the sum, or the sum over ``count`` (default: how many there are)."""
+def reduced(
+    losses: Tensor, reduction: str, count: float | None = None, factor: float = 1.0
+) -> Tensor:
+    """``factor`` times one number (or all): the sum, or the sum over ``count`` (default: how many
+    there are)."""
     if reduction not in REDUCTIONS:
         raise ArgumentError("reduction", f"one of {REDUCTIONS}", repr(reduction))
-    if reduction == "none":
-        return losses
-    total = sum(losses)
-    if reduction == "sum":
-        return total
-    count = losses.size if count is None else count
-    return mul(total, 1.0 / count if count else 0.0)
+    if reduction == "mean":
+        count = losses.size if count is None else count
+        factor = factor / count if count else 0.0
+    total = losses if reduction == "none" else sum(losses)
+    return total if factor == 1 else mul(total, factor)
 
 
 def float_target(target: Any, x: Tensor, argument: str = "target") -> Tensor:
@@ -96,7 +97,7 @@ def nll_loss(
     """
     x = float_tensor("x", x)
     picked, shares = _picked(x, target, _class_weight(weight, x), ignore_index)
-    return reduced(neg(picked), reduction, float(shares.sum()))
+    return reduced(picked, reduction, float(shares.sum()), -1.0)
 
 
 def _class_weight(weight: Any, x: Tensor) -> Array | None:
@@ -117,17 +118,29 @@ def _picked(
     x: Tensor, target: Any, weight: Array | None, ignore_index: int
 ) -> tuple[Tensor, Array]:
     """``weight[t] · x[t]`` of every example (0 if ignored), and the weights."""
-    single = x.ndim == 1
-    batch = unsqueeze(x, 0) if single else x
-    N, K, inner = batch.shape[0], batch.shape[1], math.prod(batch.shape[2:])
-    shape = () if single else (N, *batch.shape[2:])
-    labels = class_target(target, x.data, K, shape, ignore_index).reshape(N, 1, inner)
+    batch = (1, *x.shape) if x.ndim == 1 else x.shape
+    columns = batch[0], batch[1], math.prod(batch[2:])
+    shape = () if x.ndim == 1 else (batch[0], *batch[2:])
+    labels = class_target(target, x.data, batch[1], shape, ignore_index)
     shares = (labels >= 0).astype(x.dtype)
-    picked = apply(gather_map(labels, K), reshape(batch, N, K, inner))
+    picked = apply(_picking(labels, x.shape, columns), x)
     if weight is not None:
         shares = shares * weight[labels.clip(0)]
         picked = mul(picked, Tensor(shares))
-    return reshape(picked, shape), shares
+    return picked, shares
+
+
+def _picking(labels: Array, shape: tuple[int, ...], columns: tuple[int, int, int]) -> LinearMap:
+    """From ``shape``, seen as ``columns`` (N, K, …), to the element of each column that its label
+    names; 0 where it is -1."""
+    index = labels.reshape(columns[0], 1, columns[2])
+    return LinearMap(
+        "Gather",
+        "ScatterAdd",
+        lambda x: kernels.gather(x.reshape(columns), index).reshape(labels.shape),
+        lambda g: kernels.scatter_add(g.reshape(index.shape), index, columns[1]).reshape(shape),
+        (index,),
+    )
 
 
 def cross_entropy(
@@ -166,16 +179,15 @@ def cross_entropy(
             q = mul(q, Tensor(class_weight.reshape(columns)))
         losses = neg(sum(mul(q, logs), axis))
         return reduced(losses, reduction)
-    picked, shares = _picked(logs, target, class_weight, ignore_index)
-    losses = neg(picked)
+    likely, shares = _picked(logs, target, class_weight, ignore_index)
     if label_smoothing:
         weighted = (
             logs if class_weight is None else mul(logs, Tensor(class_weight.reshape(columns)))
         )
-        valid = class_target(target, x.data, x.shape[axis], picked.shape, ignore_index) >= 0
-        spread = where(valid, neg(sum(weighted, axis)), 0.0)
-        losses = add(mul(losses, 1 - label_smoothing), mul(spread, label_smoothing / x.shape[axis]))
-    return reduced(losses, reduction, float(shares.sum()))
+        valid = class_target(target, x.data, x.shape[axis], likely.shape, ignore_index) >= 0
+        spread = mul(where(valid, sum(weighted, axis), 0.0), label_smoothing / x.shape[axis])
+        likely = add(mul(likely, 1 - label_smoothing), spread)
+    return reduced(likely, reduction, float(shares.sum()), -1.0)
 
 
 # --- yes or no ------------------------------------------------------------------------------------

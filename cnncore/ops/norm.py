@@ -282,11 +282,12 @@ def _fixed(
 
 
 def _update(running: tuple[Any, Any], mean: Array, var: Array, count: int, momentum: float) -> None:
-    unbiased = var * (count / (count - 1))
-    for statistics, new in zip(running, (mean, unbiased), strict=True):
+    """``running = (1 − momentum) · running + momentum · new``, the variance unbiased."""
+    shares = momentum, momentum * count / (count - 1)
+    for statistics, new, share in zip(running, (mean, var), shares, strict=True):
         values = _values(statistics)
         values *= 1 - momentum
-        values += (momentum * new.reshape(-1)).astype(values.dtype)
+        values += share * new.reshape(-1)
         if isinstance(statistics, Tensor):
             statistics.touched()
 

@@ -7,6 +7,7 @@ the gradient of that gathers by them; so pooling can be differentiated any numbe
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -99,9 +100,9 @@ def max_pool2d(
     from Zeiler & Fergus, 2014.
     """
     x, plane = plane_of(x)
-    window = _window(kernel_size, stride, padding, dilation)
-    size = window.output_size(plane, ceil_mode)
-    y, indices = MaxPool2d(window, size)(x)
+    stride = kernel_size if stride is None else stride
+    window = Window2d.make(kernel_size, stride, padding, dilation)
+    y, indices = MaxPool2d(window, _output_size(window, plane, bool(ceil_mode)))(x)
     return (y, indices) if return_indices else y
 
 
@@ -130,11 +131,10 @@ def avg_pool2d(
     Source: LeCun et al., "Gradient-based learning applied to document recognition", 1998, II-B.
     """
     x, plane = plane_of(x)
-    window = _window(kernel_size, stride, padding, 1)
-    size = window.output_size(plane, ceil_mode)
-    divisors: tuple[float | None, float | None] = (None, None)
-    if divisor_override is not None:
-        divisors = (float(as_int("divisor_override", divisor_override, 1)), 1.0)
+    window = Window2d.make(kernel_size, kernel_size if stride is None else stride, padding)
+    divisor = None if divisor_override is None else as_int("divisor_override", divisor_override, 1)
+    size = _output_size(window, plane, bool(ceil_mode))
+    divisors = (None, None) if divisor is None else (float(divisor), 1.0)
     rows, cols = (
         taps.window_means(
             plane[axis],
@@ -147,7 +147,7 @@ def avg_pool2d(
         )
         for axis in (0, 1)
     )
-    how = {"window": window, "count_include_pad": count_include_pad, "divisor": divisor_override}
+    how = {"window": window, "count_include_pad": count_include_pad, "divisor": divisor}
     return apply(resampling("AvgPool2d", rows, cols, x.shape[0], settings=how), x)
 
 
@@ -166,8 +166,8 @@ def adaptive_avg_pool2d(x: Any, output_size: Any) -> Tensor:
     3.0
     """
     x, plane, size = _adaptive(x, output_size)
-    means = tuple(taps.adaptive_means(plane[a], size[a]) for a in (0, 1))
-    return apply(resampling("AdaptiveAvgPool2d", means[0], means[1], x.shape[0]), x)
+    rows, cols = (taps.adaptive_means(plane[axis], size[axis]) for axis in (0, 1))
+    return apply(resampling("AdaptiveAvgPool2d", rows, cols, x.shape[0]), x)
 
 
 def adaptive_max_pool2d(x: Any, output_size: Any, return_indices: bool = False) -> Any:
@@ -198,9 +198,9 @@ def _adaptive(x: Any, output_size: Any) -> tuple[Tensor, Pair, Pair]:
     return x, plane, size
 
 
-def _window(kernel_size: Any, stride: Any, padding: Any, dilation: Any) -> Window2d:
-    stride = kernel_size if stride is None else stride
-    window = Window2d.make(kernel_size, stride, padding, dilation)
+@functools.lru_cache(maxsize=4096)
+def _output_size(window: Window2d, plane: Pair, ceil_mode: bool) -> Pair:
+    """Size of what a pooling gives, its padding checked."""
     for axis in (0, 1):
         if max(window.padding[axis]) > window.kernel[axis] // 2:
             raise ArgumentError(
@@ -209,4 +209,4 @@ def _window(kernel_size: Any, stride: Any, padding: Any, dilation: Any) -> Windo
                 max(window.padding[axis]),
                 "a larger kernel_size, or ops.pad first",
             )
-    return window
+    return window.output_size(plane, ceil_mode)
