@@ -51,6 +51,7 @@ MULTIPLY_ADDS: dict[str, Callable[[Shape, Shape, Shape], int]] = {
     "Conv2d": _conv,
     "ConvTranspose2d": _conv_transpose,
     "MatMul": _matmul,
+    "Dense": _matmul,
 }
 
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy import special
 
-from cnncore import ops, tensor
+from cnncore import grad, ops, tensor
+from cnncore.autograd import observe
 from cnncore.errors import ArgumentError, DTypeError, ShapeError
 from cnncore.testing import adjoint_check, gradcheck, gradgradcheck
 from cnncore.testing.strategies import spaced_values
@@ -146,6 +147,22 @@ def test_linear(lead):
     if lead != (0,):
         gradcheck(ops.linear, [x, weight, bias])
         gradgradcheck(ops.linear, [x, weight, bias])
+
+
+def test_linear_is_one_op_and_three_for_observers():
+    rng = np.random.default_rng(5)
+    x, weight, bias = (rng.normal(size=shape) for shape in ((5, 3), (4, 3), (4,)))
+    results = []
+    for watching in ((), (lambda event: None,)):
+        leaves = [tensor(value, requires_grad=True) for value in (x, weight, bias)]
+        with observe(*watching):
+            y = ops.linear(*leaves)
+        results.append([y, *grad(y, leaves, tensor(np.arange(20.0).reshape(5, 4)))])
+    assert [y.node.name for y, *_ in results] == ["Dense", "Add"]
+    for one, other in zip(*results, strict=True):
+        np.testing.assert_array_equal(one.numpy(), other.numpy())
+    with pytest.raises(DTypeError, match="bias"):
+        ops.linear(x, weight, bias.astype(np.float32))
 
 
 @pytest.mark.parametrize("wants", [True, False])
