@@ -93,7 +93,7 @@ def test_the_check_can_fail(tmp_path: Path) -> None:
 @pytest.mark.parametrize("module", ["_native", "_cuda"])
 def test_only_one_file_imports_an_extension(module: str) -> None:
     importers = [p for p in files() if module in imports_of(p)]
-    owner = {"_native": "kernels/native.py", "_cuda": "kernels/cuda/runtime.py"}[module]
+    owner = {"_native": "kernels/native_runtime.py", "_cuda": "kernels/cuda/runtime.py"}[module]
     assert importers == [PACKAGE / owner]
 
 

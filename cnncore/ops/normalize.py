@@ -86,7 +86,8 @@ class Normalize(Function):
         rows, rank4 = self.rows, x.reshape(self.rows.shape)
         if rows.fixed is None:
             added = None if residual is None else residual.reshape(rows.shape)
-            ending = Epilogue(added, self.activation)
+            ends = added is not None or self.activation
+            ending = Epilogue(added, self.activation) if ends else None
             y, mean, variance = kernels.normalize(
                 rank4, weight, bias, rows.joined, self.eps, ending
             )
