@@ -64,17 +64,18 @@ void half_max_pool(ArrayView<const T> x, const Window2d& window, ArrayView<T> y,
   constexpr index_t kSize = sizeof(T);
   const index_t out_width = y[3], plane = y[2] * y[3];
   const index_t bytes = (x.size() + y.size()) * kSize + winners.size() * 8;
-  const HalfPool<T> plan{x[2],
-                         x[3],
-                         y[2],
-                         out_width,
-                         window.h.kernel,
-                         window.h.before,
-                         window.w.before,
-                         whole_windows(window.w, x[3], out_width),
-                         streams(bytes, out_width, winners.data),
-                         x.data,
-                         x.data + x.size()};
+  HalfPool<T> plan{x[2],
+                   x[3],
+                   y[2],
+                   out_width,
+                   window.h.kernel,
+                   window.h.before,
+                   window.w.before,
+                   whole_windows(window.w, x[3], out_width),
+                   streams(bytes, out_width, winners.data),
+                   x.data,
+                   0};
+  plan.last = x.size() - plan.row_room();
   const auto loop = CNNCORE_SELECT_ISA(half_pool_loop<T>);
   parallel_for(y[0] * y[1], grain_for(x[2] * x[3]), [&](index_t first, index_t last) {
     const Scratch<T> rows(2 * plan.row_room()), values(2 * plan.pitch());

@@ -152,8 +152,7 @@ void copy_row(const HalfPool<T>& p, const T* x, index_t r, T* copy) {
 template <class T>
 CNNCORE_HD const T* padded_row(const HalfPool<T>& p, const T* x, index_t r, T* copy) {
   const index_t at = x - p.begin + r * p.width - p.left;
-  if (r >= 0 && r < p.height && at >= 0 && at + p.row_room() <= p.end - p.begin)
-    return p.begin + at;
+  if (r >= 0 && r < p.height && at >= 0 && at <= p.last) return p.begin + at;
   copy_row(p, x, r, copy);
   return copy;
 }

@@ -12,8 +12,9 @@ struct HalfPool {
   index_t kernel;     // 2 or 3, of both axes
   index_t top, left;  // padding before, 0 or 1
   index_t whole;      // windows of a row that do not reach beyond its end
-  bool streams;  // winners go past the caches: rows of them are whole lines, one vector at least
-  const T *begin, *end;  // of the array
+  bool streams;    // winners go past the caches: rows of them are whole lines, one vector at least
+  const T* begin;  // of the array
+  index_t last;    // place in it from which a row may be read
 
   // Elements that the vectors of a row read, padding included.
   CNNCORE_HD index_t row_room() const { return 2 * pitch() + 2; }
