@@ -40,8 +40,8 @@ struct DepthwiseKernels {
                  const T* x, const T* gy, T* gweight);
 };
 
-// For planes like this one. Those for 3x3 and 5x5 with stride 1 and 2 know their window at compile
-// time.
+// For planes like this one. Those for 3x3 and 5x5 with stride 1 and 2, and for 7x7 with stride 1,
+// know their window at compile time.
 CNNCORE_DECLARE_FOR_EACH_ISA(
     template <class T> DepthwiseKernels<T> depthwise_kernels(const DepthwisePlane<T>& plane))
 

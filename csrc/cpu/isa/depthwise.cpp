@@ -1,4 +1,5 @@
-// The loops of cpu/conv/depthwise.h for windows of 3x3 and 5x5 with stride 1 and 2.
+// The loops of cpu/conv/depthwise.h for windows of 3x3 and 5x5 with stride 1 and 2, and of 7x7 with
+// stride 1.
 //
 // Arithmetic: a row of 3 taps is 3 multiply-adds a vector of results, so loads decide. Results are
 // computed 4 rows at a time: each vector of the source is loaded once for all the rows of results
@@ -39,7 +40,7 @@ class Columns {
   CNNCORE_HD Columns(const DepthwisePlane<T>& p, index_t v)
       : v(v), results(0, p.ow - v), first_(v * S - p.window.w.before) {
     whole = first_ >= 0 && first_ + S * (width - 1) + K <= p.width && v + width <= p.ow;
-#pragma GCC unroll 5
+#pragma GCC unroll 7
     for (int k = 0; k < loads; ++k) {
       const index_t begin = first_ + at(k), most = S == 2 ? 2 * width + K - 2 - at(k) : width;
       lanes_[k] = Lanes<T>(-begin, min_of(most, p.width - begin));
@@ -50,7 +51,7 @@ class Columns {
   template <bool kWhole>
   CNNCORE_HD void load_row(const T* row, Vector<T> (&taps)[K]) const {
     if constexpr (S == 1) {
-#pragma GCC unroll 5
+#pragma GCC unroll 7
       for (int j = 0; j < K; ++j) taps[j] = load_part<kWhole>(row, j);
     } else {
       constexpr auto lanes = lane_numbers<T>();
@@ -125,7 +126,7 @@ CNNCORE_HD void forward_block(const DepthwisePlane<T>& p, const Weights<T, K>& w
     for (int r = 0; r < R; ++r) {
       const int i = t - r * S;
       if (i < 0 || i >= K) continue;
-#pragma GCC unroll 5
+#pragma GCC unroll 7
       for (int j = 0; j < K; ++j) sum[r] += weights.at[i * K + j] * taps[j];
     }
   }
@@ -197,13 +198,13 @@ CNNCORE_HD void weight_block(const DepthwisePlane<T>& p, const Columns<T, K, S>&
     Vector<T> taps[K];
     columns.template load_row<kWhole>(x + (top + t) * p.width, taps);
     if constexpr (!kWhole)  // what meets no gy may be infinite
-#pragma GCC unroll 5
+#pragma GCC unroll 7
       for (int j = 0; j < K; ++j) taps[j] = keep_lanes(taps[j], columns.results);
 #pragma GCC unroll 4
     for (int r = 0; r < R; ++r) {
       const int i = t - r * S - I;
       if (i < 0 || i >= G) continue;
-#pragma GCC unroll 5
+#pragma GCC unroll 7
       for (int j = 0; j < K; ++j) sum[i * K + j] += g[r] * taps[j];
     }
   }
@@ -245,16 +246,21 @@ CNNCORE_HD void weight_part(const DepthwisePlane<T>& p, const DepthwiseSum<T>& a
   total_lanes<T>(sum, gweight + I * K);
 }
 
+// Rows I .. K of the kernel, G at a time.
+template <class T, int K, int S, int I, int G>
+CNNCORE_HD void weight_parts(const DepthwisePlane<T>& p, const DepthwiseSum<T>& all, const T* x,
+                             const T* gy, T* gweight) {
+  if constexpr (I < K) {
+    weight_part<T, K, S, I, (I + G < K ? G : K - I)>(p, all, x, gy, gweight);
+    weight_parts<T, K, S, I + G, G>(p, all, x, gy, gweight);
+  }
+}
+
 template <class T, int K, int S>
 void weight(const DepthwisePlane<T>& p, const DepthwiseSum<T>& all, const T* x, const T* gy,
             T* gweight) {
-  if constexpr (K == 3 || kVectorRegisters == 32) {
-    weight_part<T, K, S, 0, K>(p, all, x, gy, gweight);
-  } else {
-    weight_part<T, K, S, 0, 2>(p, all, x, gy, gweight);
-    weight_part<T, K, S, 2, 2>(p, all, x, gy, gweight);
-    weight_part<T, K, S, 4, 1>(p, all, x, gy, gweight);
-  }
+  constexpr int most = kVectorRegisters == 32 ? 25 : 10;  // sums
+  weight_parts<T, K, S, 0, (most / K < K ? most / K : K)>(p, all, x, gy, gweight);
 }
 
 // --- all of them ---------------------------------------------------------------------------------
@@ -305,6 +311,9 @@ DepthwiseKernels<T> depthwise_kernels(const DepthwisePlane<T>& p) {
   if (square(p.window, 3, 2)) return kernels<T, 3, 2>(p);
   if (square(p.window, 5, 1)) return kernels<T, 5, 1>(p);
   if (square(p.window, 5, 2)) return kernels<T, 5, 2>(p);
+  // Vectors of 16 bytes are masked lane by lane, in too much code for a window this large.
+  if constexpr (kVectorBytes > 16)
+    if (square(p.window, 7, 1)) return kernels<T, 7, 1>(p);
   return {&forward_each<T, &forward_any<T>>, &transpose_each<T, &transpose_any<T>>,
           &weight_each<T, &weight_any<T>>};
 }

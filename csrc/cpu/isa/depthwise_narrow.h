@@ -67,7 +67,7 @@ class NarrowRows {
     const T* const from = x + row * pitch_;
     const Vector<T> a = load_lanes(from, first_[row + kReach]);
     const Vector<T> b = S == 1 ? a : load_lanes(from + second_, next_[row + kReach]);
-  #pragma GCC unroll 5
+  #pragma GCC unroll 7
     for (int j = 0; j < K; ++j) taps[j] = S == 1 ? picks_[j].of(a) : picks_[j].of(a, b);
   }
 
@@ -105,7 +105,7 @@ CNNCORE_HD void narrow_block(const DepthwisePlane<T>& p, const Weights<T, K>& we
     for (int r = 0; r < R; ++r) {
       const int i = t - r * step;
       if (i < 0 || i >= K) continue;
-  #pragma GCC unroll 5
+  #pragma GCC unroll 7
       for (int j = 0; j < K; ++j) sum[r] += weights.at[i * K + j] * taps[j];
     }
   }
@@ -144,7 +144,7 @@ CNNCORE_HD void narrow_weight_block(const DepthwisePlane<T>& p,
     for (int r = 0; r < R; ++r) {
       const int i = t - r * step;
       if (i < 0 || i >= K) continue;
-  #pragma GCC unroll 5
+  #pragma GCC unroll 7
       for (int j = 0; j < K; ++j) sum[i * K + j] += g[r] * taps[j];
     }
   }

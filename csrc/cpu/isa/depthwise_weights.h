@@ -19,7 +19,7 @@ using Vector = typename Simd<T>::vector;
 template <class T, int K>
 struct Weights {
   CNNCORE_HD explicit Weights(const T* weight) {
-#pragma GCC unroll 25
+#pragma GCC unroll 49
     for (int k = 0; k < K * K; ++k) at[k] = broadcast(weight[k]);
   }
   Vector<T> at[K * K];
