@@ -17,7 +17,7 @@ from typing import Any
 # processor time used up in the pause: PyTorch's spin for 10 ms, ONNX Runtime's for 40.
 PAUSES = {"torch": 0.02, "onnxruntime": 0.06, "numpy": 0.04}
 PAUSE = max(PAUSES.values())
-SHORTEST = 2e-3  # a shorter call is repeated within its turn until about this much time has passed
+SHORTEST = 8e-3  # a shorter call is repeated within its turn until about this much time has passed
 MOST_REPEATS = 200
 LONGEST = 5.0  # seconds in all for one contender: a slow one gets fewer turns, not fewer than 3
 
@@ -56,13 +56,13 @@ def interleaved(
     """Time all of ``runs`` in turns; ``pause_after(name)``: seconds until its threads are asleep.
 
     Each runs twice first: once for caches, memory and lazy set-up, once to see how long it takes.
-    Calls shorter than two milliseconds are repeated within their turn.  A turn begins with as many
-    that are not timed: they wake threads that went to sleep in the pause (after 20 ms of sleep
+    Calls shorter than eight milliseconds are repeated within their turn.  A turn begins with as
+    many that are not timed: they wake threads that went to sleep in the pause (after 20 ms of sleep
     everybody's calls of half a millisecond took twice as long at first and had their usual length
-    from the fourth on) and fetch the arrays, as the layer before does in a network.  Who begins a
-    round is the second of the round before, so that nobody always follows the same neighbour or
-    itself.  Who needs more than five seconds for all its turns gets fewer; ``Timing.samples`` says
-    how many.
+    from the fourth on) and fetch the arrays, as the layer before does in a network (arrays of 12 MB
+    came to rest in the last cache after some ten calls).  Who begins a round is the second of the
+    round before, so that nobody always follows the same neighbour or itself.  Who needs more than
+    five seconds for all its turns gets fewer; ``Timing.samples`` says how many.
     """
     plans = {name: _plan(run, rounds, clock) for name, run in runs.items()}
     seconds: dict[str, list[float]] = {name: [] for name in runs}
