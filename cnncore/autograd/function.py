@@ -19,8 +19,8 @@ from cnncore.errors import AnomalyError, DTypeError, GraphError
 Array = Any
 # Values compared to notice that a kept array was written to through ``.data``: all of a small
 # array, few of a large one, where each is a cache miss (256 took 50 microseconds an array; in
-# MobileNetV2, whose arrays have left the caches by then, 32 took 4 at every look).
-SMALL, SAMPLED, NOTHING = 256, 8, np.empty(0)
+# MobileNetV2, whose arrays have left the caches by then, 32 take 4 at every look).
+SMALL, SAMPLED, NOTHING = 256, 32, np.empty(0)
 
 
 class Function:
@@ -197,16 +197,16 @@ class _Kept:
 def _some_of(array: Array) -> Array:
     """A view of evenly spaced elements; of all if they are few, or under ``detect_anomaly``.
 
-    None of GPU arrays, since looking would wait for the device at every op, and of arrays that
-    cannot be written to.
+    None of GPU arrays: looking would wait for the device at every op.
     """
-    if type(array) is not np.ndarray or not array.flags.writeable:
+    if type(array) is not np.ndarray:
         return NOTHING
     if array.size <= SMALL or modes.state.anomaly:
         return array
     if array.flags.c_contiguous:
         return array.reshape(-1)[:: array.size // SAMPLED]
-    return array[tuple([slice(None, None, -(-n // 2)) for n in array.shape])]
+    along = max(2, round(SAMPLED ** (1 / array.ndim)))  # elements looked at along each axis
+    return array[tuple([slice(None, None, -(-n // along)) for n in array.shape])]
 
 
 def is_finite(array: Array) -> bool:
