@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import oracles
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from cnncore.errors import ArgumentError, ShapeError
 from cnncore.geometry import (

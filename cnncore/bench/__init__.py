@@ -18,8 +18,7 @@ from typing import Any
 from cnncore.bench.comparison import Comparison, compare
 from cnncore.bench.measure import PAUSE, Timing, interleaved, summary
 from cnncore.bench.peers import find as find_peers
-from cnncore.bench.plugins import load as load_plugin
-from cnncore.bench.plugins import register, unregister
+from cnncore.bench.plugins import load as load_plugin, register, unregister
 from cnncore.bench.problem import Case, Problem
 from cnncore.bench.results import CaseResult, Results, Row, load
 from cnncore.bench.runner import Neighbours, Settings, make_problem, run_case, start

@@ -15,52 +15,26 @@ import numpy as np
 from cnncore.errors import ArgumentError
 from cnncore.geometry import Pair, Window2d
 from cnncore.kernels import array, switches
-from cnncore.kernels.array import put_add as put_add  # NumPy's indexing is compiled already
-from cnncore.kernels.array import take as take
+from cnncore.kernels.array import (
+    put_add as put_add,  # NumPy's indexing is compiled already
+    take as take,
+)
 from cnncore.kernels.epilogue import Epilogue, Gate, limits
 from cnncore.kernels.native_runtime import (
     AVAILABLE as AVAILABLE,
-)
-from cnncore.kernels.native_runtime import (
     REASON as REASON,
-)
-from cnncore.kernels.native_runtime import (
     _call as _call,
-)
-from cnncore.kernels.native_runtime import (
     _native as _native,
-)
-from cnncore.kernels.native_runtime import (
     _ready as _ready,
-)
-from cnncore.kernels.native_runtime import (
     describe as describe,
-)
-from cnncore.kernels.native_runtime import (
     empty as empty,
-)
-from cnncore.kernels.native_runtime import (
     get_num_threads as get_num_threads,
-)
-from cnncore.kernels.native_runtime import (
     memory_stats as memory_stats,
-)
-from cnncore.kernels.native_runtime import (
     probe_arithmetic as probe_arithmetic,
-)
-from cnncore.kernels.native_runtime import (
     probe_memory as probe_memory,
-)
-from cnncore.kernels.native_runtime import (
     reset_memory_peak as reset_memory_peak,
-)
-from cnncore.kernels.native_runtime import (
     set_memory_limit as set_memory_limit,
-)
-from cnncore.kernels.native_runtime import (
     set_num_threads as set_num_threads,
-)
-from cnncore.kernels.native_runtime import (
     sources as sources,
 )
 from cnncore.taps import Bins, Taps

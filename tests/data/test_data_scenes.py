@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
-from cnncore.data import SPLITS, Items, Scenes, SceneSettings
-from cnncore.data import scenes as module
+from cnncore.data import SPLITS, Items, Scenes, SceneSettings, scenes as module
 from cnncore.errors import ArgumentError
 
 

@@ -9,8 +9,7 @@ import pytest
 
 from cnncore.errors import ArgumentError
 from cnncore.geometry import Window2d
-from cnncore.kernels import array, native
-from cnncore.kernels import blocked as kernels
+from cnncore.kernels import array, blocked as kernels, native
 
 pytestmark = pytest.mark.skipif(not native.AVAILABLE, reason=native.REASON)
 

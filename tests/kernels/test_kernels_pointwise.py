@@ -8,8 +8,7 @@ import numpy as np
 import oracles
 import pytest
 from device_support import using
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from hypothesis.extra import numpy as arrays
 from kernel_support import FORMS, assert_exact, each_backend
 

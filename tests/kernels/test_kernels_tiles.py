@@ -14,8 +14,7 @@ import ml_dtypes
 import numpy as np
 import oracles
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from kernel_support import window, windows
 
 from cnncore import kernels

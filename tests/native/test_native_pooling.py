@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import slow_native as slow
-from hypothesis import assume, given, settings
-from hypothesis import strategies as st
+from hypothesis import assume, given, settings, strategies as st
 
 from cnncore.geometry import Window2d
 from cnncore.kernels import native

@@ -7,8 +7,7 @@ import math
 import numpy as np
 import pytest
 import slow_vision as slow
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from strategies_vision import boxes, vectors
 
 from cnncore import vision

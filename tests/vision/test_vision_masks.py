@@ -7,8 +7,7 @@ import math
 import numpy as np
 import pytest
 import slow_vision as slow
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from strategies_vision import boxes
 
 from cnncore import vision

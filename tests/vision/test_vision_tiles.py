@@ -6,8 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from cnncore import models, no_grad, vision
 from cnncore.errors import ArgumentError, ShapeError
