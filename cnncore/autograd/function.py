@@ -179,7 +179,8 @@ class _Kept:
         else:
             self.array, self.counter = value, [0]
         self.version = self.counter[0]
-        self.looked_at = _some_of(self.array)
+        # Looking at a GPU's arrays would wait for the device at every op.
+        self.looked_at = _some_of(self.array) if type(self.array) is np.ndarray else NOTHING
         self.sample = self.looked_at.tobytes()
 
     def use(self, owner: Function) -> Any:
@@ -195,12 +196,7 @@ class _Kept:
 
 
 def _some_of(array: Array) -> Array:
-    """A view of evenly spaced elements; of all if they are few, or under ``detect_anomaly``.
-
-    None of GPU arrays: looking would wait for the device at every op.
-    """
-    if type(array) is not np.ndarray:
-        return NOTHING
+    """A view of evenly spaced elements; of all if they are few, or under ``detect_anomaly``."""
     if array.size <= SMALL or modes.state.anomaly:
         return array
     if array.flags.c_contiguous:
