@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from typing import Any
 
 # Seconds after a peer's turn in which its threads go to sleep.  Measured on two cores by the
-# processor time used up in the pause: PyTorch's spin for 10 ms, ONNX Runtime's for 40.
-PAUSES = {"torch": 0.02, "onnxruntime": 0.06, "numpy": 0.04}
+# processor time used up in the pause: PyTorch's spin for 10 ms, ONNX Runtime's for 40, those of
+# NumPy's OpenBLAS for 105 (after 40 ms, products of 1024 x 1024 took everybody else twice as long).
+PAUSES = {"torch": 0.02, "onnxruntime": 0.06, "numpy": 0.15}
 PAUSE = max(PAUSES.values())
 SHORTEST = 8e-3  # a shorter call is repeated within its turn until about this much time has passed
 MOST_REPEATS = 200

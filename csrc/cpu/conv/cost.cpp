@@ -87,9 +87,11 @@ double pixelwise_steps(const ConvShape& s, ConvDirection direction, index_t widt
   const double inputs = of(s.input_size()) / of(width), outputs = of(s.output_size()) / of(width);
   const bool back = direction == ConvDirection::input;
   const double pixels = back ? 2 * inputs + outputs : 2 * outputs + inputs;
+  // The phases of a transpose are written element by element.
+  const double scatter = back && s.taps() > 1 && s.window.w.stride > 1 ? 100 * inputs : 0;
   // Tiles of a few single pixels come to another plane, that is to another page, very often.
   const double product = s.taps() == 1 && width < 16 ? 1.25 : 1.05;
-  return product * product_steps(s, direction, width) + kPack * filters + 4 * pixels;
+  return product * product_steps(s, direction, width) + kPack * filters + 4 * pixels + scatter;
 }
 
 }  // namespace
@@ -143,9 +145,11 @@ double direct_steps(const ConvShape& s, ConvDirection direction, index_t width) 
   const double idle = rows < 5 ? 5.0 / of(max_of(1, rows)) : 1.03;
   // Forwards, and where the kernel is one pixel, filters are transposed or copied whole.
   const double pack = direction == ConvDirection::output || s.taps() == 1 ? 4 : kPack;
-  // Strides beyond 2 are copied element by element.
-  const bool scattered = direction == ConvDirection::output && s.window.w.stride > 2;
-  const double copy = scattered ? 3 * of(s.input_size()) : 0;
+  // Strides beyond 2 are copied element by element; with stride 2, kernels of one pixel in vectors
+  // that are soon used up.
+  const bool strided = direction == ConvDirection::output && s.window.w.stride > 1;
+  const double each = s.window.w.stride > 2 ? 3 : s.taps() == 1 ? 20 / of(width) : 0;
+  const double copy = strided ? each * of(s.input_size()) : 0;
   const double tiles = result_vectors * of(ceil_div(rows, 14)) / of(max_of(1, rows));
   return idle * pairs * row_taps * column_vectors + 4 * result_vectors + 10 * tiles + copy +
          pack * of(s.weight_size()) / of(width);

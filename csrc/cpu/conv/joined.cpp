@@ -325,8 +325,9 @@ double joined_steps(const ConvShape& s, ConvDirection direction, index_t width) 
   const bool large = of(depth) * vectors * of(width) * 4 > of(kPanelBytes / 4);
   const double copy = forward && s.taps() > 1 ? 16 : large ? 100 : 6;
   const double places = forward ? 1 : of(s.window.h.stride * s.window.w.stride) / of(s.taps());
+  const double store = forward ? 12 : 40 * places;  // patches leave the tile a row of pixels a time
   return product * of(depth) * of(outputs) * vectors + copy * of(depth) * vectors +
-         12 * places * of(outputs) * vectors + 4 * of(depth) * of(outputs) / of(width);
+         store * of(outputs) * vectors + 4 * of(depth) * of(outputs) / of(width);
 }
 
 template void correlate_joined(const JoinedCorrelation<float>&);
