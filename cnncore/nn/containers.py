@@ -60,7 +60,7 @@ class Sequential(ModuleList):
             self.append(module)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Any:
-        """The last module's result; a batch norm and the activation after it are one pass."""
+        """The last module's result; what ``fuses`` names is one pass over memory."""
         modules = iter((*self, None))
         module = next(modules)
         while module is not None:

@@ -1,14 +1,13 @@
 // Transposed convolutions that make each pixel a patch of its own: the kernel is as large as the
 // stride, two columns wide.
 //
-//   x[c, u R + i, 2 v + j] = bias[c] + sum over o of weight[o, c, i, j] * y[o, u, v]     i < R, j <
-//   2
+//   x[c, u R + i, 2 v + j] = bias[c] + sum over o of weight[o, c, i, j] * y[o, u, v]
 //
-// is one matrix product: rows are (c, i, j), as they follow each other in the weights, columns are
-// pixels. Seen as phases, as any other transpose with stride ("direct" otherwise), the same layer
-// would read its pixels R times and pass twice over its results, to interleave even and odd
-// columns. Here the micro-kernel (plane_tile.h) holds both of them and interleaves them as it
-// stores.
+// with i < R and j < 2 is one matrix product: rows are (c, i, j), as they follow each other in the
+// weights, columns are pixels. Seen as phases, as any other transpose with stride ("direct"
+// otherwise), the same layer would read its pixels R times and pass twice over its results, to
+// interleave even and odd columns. Here the micro-kernel (plane_tile.h) holds both of them and
+// interleaves them as it stores.
 //
 // Blocking: as in direct.cpp. A task is a band of pixels of an image, copied tile by tile with all
 // channels of a tile side by side, and some blocks of rows, which are outermost. Tiles that cross
