@@ -1,7 +1,7 @@
 """Normalisation out of the kernels of rows: for every backend that has no kernel of its own.
 
-``rows`` is a module with ``row_moments``, ``row_products``, ``row_linear`` and ``row_linear2``.
-What the two functions compute stands in ``contract.py``.
+``rows`` is a module with ``row_moments``, ``row_products``, ``row_linear``, ``row_linear2`` and
+``pointwise``.  What the two functions compute stands in ``contract.py``.
 """
 
 from __future__ import annotations
@@ -10,12 +10,20 @@ from typing import Any
 
 import numpy as np
 
+from cnncore.kernels.array.elementwise import ufunc
 from cnncore.kernels.array.modules import Array, array_module, native, quiet
+from cnncore.kernels.epilogue import Epilogue, Gate, finished
 
 
 @quiet
 def forward(
-    rows: Any, x: Array, weight: Array | None, bias: Array | None, joined: int, eps: float
+    rows: Any,
+    x: Array,
+    weight: Array | None,
+    bias: Array | None,
+    joined: int,
+    eps: float,
+    epilogue: Epilogue | None,
 ) -> tuple[Array, Array, Array]:
     """``contract.normalize``: moments of the rows, joined to those of the groups."""
     flat, shape = x.reshape(-1, x.shape[3]), x.shape[:3]
@@ -28,8 +36,8 @@ def forward(
     rstd = 1.0 / array_module(x).sqrt(variance + eps)
     a = rstd if weight is None else rstd * _per_channel(weight, shape)
     b = -mean * a if bias is None else _per_channel(bias, shape) - mean * a
-    y = rows.row_linear(flat, *(_per_row(s, x) for s in (a, b)))
-    return y.reshape(x.shape), mean, variance
+    y = rows.row_linear(flat, *(_per_row(s, x) for s in (a, b))).reshape(x.shape)
+    return finished(y, epilogue, ufunc, rows.pointwise), mean, variance
 
 
 @quiet
@@ -42,8 +50,11 @@ def backward(
     rstd: Array,
     joined: int,
     fixed: bool,
+    gate: Gate | None,
 ) -> tuple[Array, Array, Array]:
     """``contract.normalize_backward``, in two passes over the rows."""
+    if gate is not None:
+        gy = rows.pointwise(gate.y, gate.activation, gate.params, 1, gy)
     shape, count = x.shape[:3], x.shape[joined] * x.shape[3]
     mean, rstd = native(mean), native(rstd)
     flat_x, flat_g = x.reshape(-1, x.shape[3]), gy.reshape(-1, x.shape[3])

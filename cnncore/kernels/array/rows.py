@@ -5,10 +5,9 @@ from __future__ import annotations
 import sys
 
 from cnncore.kernels.array import normalization
-from cnncore.kernels.array.activation import pointwise
-from cnncore.kernels.array.elementwise import ufunc
+from cnncore.kernels.array.activation import pointwise as pointwise
 from cnncore.kernels.array.modules import Array, array_module, finish, native, quiet
-from cnncore.kernels.epilogue import Epilogue, Gate, finished
+from cnncore.kernels.epilogue import Epilogue, Gate
 
 _ROWS = sys.modules[__name__]
 
@@ -61,8 +60,7 @@ def normalize(
     epilogue: Epilogue | None = None,
 ) -> tuple[Array, Array, Array]:
     """See ``contract.normalize``."""
-    y, mean, variance = normalization.forward(_ROWS, x, weight, bias, joined, eps)
-    return finished(y, epilogue, ufunc, pointwise), mean, variance
+    return normalization.forward(_ROWS, x, weight, bias, joined, eps, epilogue)
 
 
 def normalize_backward(
@@ -76,9 +74,7 @@ def normalize_backward(
     gate: Gate | None = None,
 ) -> tuple[Array, Array, Array]:
     """See ``contract.normalize_backward``."""
-    if gate is not None:
-        gy = pointwise(gate.y, gate.activation, gate.params, 1, gy)
-    return normalization.backward(_ROWS, gy, x, weight, mean, rstd, joined, fixed)
+    return normalization.backward(_ROWS, gy, x, weight, mean, rstd, joined, fixed, gate)
 
 
 @quiet

@@ -7,12 +7,11 @@ import sys
 import numpy as np
 
 from cnncore.kernels.array import normalization
-from cnncore.kernels.array.elementwise import ufunc
 from cnncore.kernels.array.modules import array_module
 from cnncore.kernels.cuda import runtime
-from cnncore.kernels.cuda.pointwise import pointwise
+from cnncore.kernels.cuda.pointwise import pointwise as pointwise
 from cnncore.kernels.cuda.runtime import Array, Module, call, empty, ready
-from cnncore.kernels.epilogue import Epilogue, Gate, finished
+from cnncore.kernels.epilogue import Epilogue, Gate
 
 _ROWS = sys.modules[__name__]
 
@@ -66,8 +65,7 @@ def normalize(
     epilogue: Epilogue | None = None,
 ) -> tuple[Array, Array, Array]:
     """See ``contract.normalize``."""
-    y, mean, variance = normalization.forward(_ROWS, x, weight, bias, joined, eps)
-    return finished(y, epilogue, ufunc, pointwise), mean, variance
+    return normalization.forward(_ROWS, x, weight, bias, joined, eps, epilogue)
 
 
 def normalize_backward(
@@ -81,6 +79,4 @@ def normalize_backward(
     gate: Gate | None = None,
 ) -> tuple[Array, Array, Array]:
     """See ``contract.normalize_backward``."""
-    if gate is not None:
-        gy = pointwise(gate.y, gate.activation, gate.params, 1, gy)
-    return normalization.backward(_ROWS, gy, x, weight, mean, rstd, joined, fixed)
+    return normalization.backward(_ROWS, gy, x, weight, mean, rstd, joined, fixed, gate)
