@@ -20,7 +20,7 @@ template <class T>
 struct PlaneTileArgs {
   const T* weights;  // depth x pitch
   const T* source;
-  const index_t* offset;  // of each step along the sum
+  const index_t* offset;  // of each step along the sum; null: panels of two vectors, side by side
   index_t depth;
   const T* bias;  // of each row; may be null
   T* target;
@@ -37,8 +37,8 @@ struct PlaneTileKernels {
   int rows;                          // most rows of one tile
   int width;                         // lanes of one vector
   int pitch;                         // of the packed weights
-  Run run[2][2][kMaxPlaneRows + 1];  // [vectors - 1][whole][rows]
-  // Rows 2 q and 2 q + 1 interleaved, at target + place[q]; whole vectors are read and written.
+  Run run[2][2][2][kMaxPlaneRows + 1];  // [panels][vectors - 1][whole][rows]
+  // Rows 2 q and 2 q + 1 interleaved, at target + place[q], from panels; whole vectors are written.
   Run run_pairs[2][kMaxPlaneRows / 2 + 1];  // [vectors - 1][pairs]
   // out[i * pitch + r] = in[r * in_stride + i], r < rows, i < count; other lanes are undefined
   void (*pack)(const T* in, index_t in_stride, index_t rows, index_t count, T* out);

@@ -196,7 +196,7 @@ class DirectLayer final : public ConvLayer<T> {
       PlaneTileArgs<T> args{layer_.packed_.data() + group_ * plan_.group_weights + columns.weights +
                                 b * columns.depth * kernels_.pitch,
                             pixels,
-                            columns.offset.data(),
+                            part_.panels ? nullptr : columns.offset.data(),
                             columns.depth,
                             bias != nullptr ? bias + group_ * plan_.outputs + first : nullptr,
                             target,
@@ -212,7 +212,7 @@ class DirectLayer final : public ConvLayer<T> {
         args.source = pixels + (part_.panels ? p * plan_.channels : p);
         args.ahead = args.source + ahead;
         args.target = target + p;
-        kernels_.run[args.lanes > width][args.lanes % width == 0][rows](args);
+        kernels_.run[part_.panels][args.lanes > width][args.lanes % width == 0][rows](args);
       }
     }
 

@@ -96,8 +96,6 @@ void cut(const DirectPlan& plan, DirectPart& part, index_t blocks, index_t lanes
 
 void fill_offsets(const DirectPlan& plan, DirectPart& part, index_t lanes) {
   if (part.panels) {
-    for (index_t channel = 0; channel < plan.channels; ++channel)
-      part.columns[0].offset.push_back(channel * 2 * lanes);
     part.local_size = checked_product(plan.channels, round_up(part.band, 2 * lanes));
     return;
   }

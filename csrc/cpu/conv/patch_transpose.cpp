@@ -50,7 +50,6 @@ class PatchTranspose final : public ConvLayer<T> {
     band_ = round_up(max_of(1, min_of(room, ceil_div(pixels_, tasks))), tile_);
     bands_ = max_of(1, ceil_div(pixels_, band_));
     block_groups_ = min_of(blocks_, ceil_div(kTasks, everything * bands_));
-    for (index_t o = 0; o < channels_; ++o) offset_.push_back(o * tile_);
     parallel_for(s.groups * blocks_, grain_for(2 * block_size_), [&](index_t begin, index_t end) {
       for (index_t i = begin; i < end; ++i) pack(weight, i / blocks_, i % blocks_);
     });
@@ -116,7 +115,7 @@ class PatchTranspose final : public ConvLayer<T> {
     }
     kernels_.run_pairs[count > kernels_.width][pairs](
         PlaneTileArgs<T>{packed_.data() + (group * blocks_ + block) * block_size_, source,
-                         offset_.data(), channels_, bias_.data() != nullptr ? bias : nullptr,
+                         nullptr, channels_, bias_.data() != nullptr ? bias : nullptr,
                          whole ? to + origin : apart, 0, tile_, source, whole ? place : buffer});
     if (whole && !finish.needed()) return;
     for (index_t q = 0; q < pairs; ++q)
@@ -135,7 +134,6 @@ class PatchTranspose final : public ConvLayer<T> {
   const PlaneTileKernels<T>& kernels_;
   index_t channels_, patch_rows_, pairs_, pixels_, tile_, blocks_, block_size_;
   index_t band_, bands_, block_groups_;
-  std::vector<index_t> offset_;
   Kept<T> packed_, bias_;
 };
 

@@ -27,6 +27,10 @@ constexpr int kRowsInRegisters = 8;
 constexpr int kRowsInRegisters = kMaxTileRows;
 #endif
 
+// Steps between two tests for the end. With 12 products a step the loop's own instructions would
+// show wherever another program shares the core.
+constexpr int kStepsAtOnce = kRows < 14 ? 4 : 1;
+
 template <class T, int R, int V>
 CNNCORE_HD void sum_tile(const TileArgs<T>& args, typename Simd<T>::vector (&acc)[R][V]) {
   constexpr int width = Simd<T>::width;
@@ -43,6 +47,7 @@ CNNCORE_HD void sum_tile(const TileArgs<T>& args, typename Simd<T>::vector (&acc
   }
   const T* panel = args.panel;
   const index_t* depth = args.depth;
+#pragma GCC unroll kStepsAtOnce
   for (const index_t* const end = depth + args.depth_count; depth != end; ++depth) {
     const index_t step = *depth;
     Vector b[V];
