@@ -85,7 +85,8 @@ void cut(const DirectPlan& plan, DirectPart& part, index_t blocks, index_t lanes
   const index_t most = part.pixels_in_bands() ? room / 2 / max_of(1, plan.channels)
                                               : room / max_of(1, plan.channels * part.row_pitch) /
                                                     part.taps.local_step();
-  const index_t tasks = ceil_div(part.pixels_in_bands() ? kBands : kTasks, everything);
+  const bool asks = part.pixels_in_bands() && part.in_place;
+  const index_t tasks = ceil_div(asks ? kBands : kTasks, everything);
   index_t band = max_of(1, min_of(most, ceil_div(total, tasks)));
   band = min_of(round_up(max_of(band, least), unit), max_of(1, total));
   part.bands = max_of(1, ceil_div(total, band));
