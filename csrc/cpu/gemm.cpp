@@ -250,8 +250,8 @@ class Product {
     for (index_t task = begin; task < end; ++task) {
       const index_t row = a_.rows * (task / groups_) / block_.row_blocks;
       const index_t rows = a_.rows * (task / groups_ + 1) / block_.row_blocks - row;
-      const index_t first = task % groups_ * block_.panels;
-      const index_t last = min_of(panels_, first + block_.panels);
+      const index_t group = task % groups_;
+      const index_t first = panels_ * group / groups_, last = panels_ * (group + 1) / groups_;
       for (index_t k = 0; k < a_.columns; k += depth_block_) {
         const index_t depth = min_of(depth_block_, a_.columns - k);
         const T* const source = left_.block(row, rows, k, depth, left.data());

@@ -174,8 +174,8 @@ class Joined {
     const index_t row = channels * (task / groups_) / block_.row_blocks * spread;
     const index_t rows = channels * (task / groups_ + 1) / block_.row_blocks * spread - row;
     if (rows == 0) return;
-    const index_t first = task % groups_ * block_.panels;
-    const index_t last = min_of(panels_, first + block_.panels);
+    const index_t group = task % groups_;
+    const index_t first = panels_ * group / groups_, last = panels_ * (group + 1) / groups_;
     if (depth_ == 0) std::fill_n(tile, (last - first) * rows * columns, T(0));
     for (index_t k = 0; k < depth_; k += depth_block_) {
       const index_t depth = min_of(depth_block_, depth_ - k);
