@@ -179,13 +179,27 @@ def test_kernels_as_large_as_the_stride_follow_the_definition(
     """Tiles of pixels inside a row, at its end and across several; uneven blocks of rows; groups;
     a bias, a residual and an activation at the end."""
     window = Window2d((rows, 2), (rows, 2))
-    case = Case(2, 2, 9, 3, (rows * (70 // width + 2), 2 * width), window)
+    check_transposes(Case(2, 2, 9, 3, (rows * (70 // width + 2), 2 * width), window), dtype)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("stride", [(2, 2), (1, 2), (2, 1), (3, 2), (2, 3), (5, 17)], ids=str)
+@pytest.mark.parametrize("size", [(1, 1), (7, 8), (14, 15), (32, 70)], ids=str)
+def test_strides_of_one_pixel_follow_the_definition(
+    size: tuple[int, int], stride: tuple[int, int], dtype: type
+) -> None:
+    """Results between rows and columns of the bias alone."""
+    check_transposes(Case(2, 2, 9, 35, size, Window2d((1, 1), stride)), dtype)
+
+
+def check_transposes(case: Case, dtype: type) -> None:
+    """ "direct" in all directions, then with a bias, a residual and an activation at the end."""
     check_family(case, "direct", dtype, 0)
     x, weight, gy = arrays(case, dtype, 1)
     bias = np.arange(x.shape[1]).astype(dtype)
     want = transpose_by_definition(case, gy, weight) + bias[:, None, None] + x
     got = native.conv_transpose2d(
-        gy, weight, bias, case.size, window, 2, "direct", Epilogue(x, "relu")
+        gy, weight, bias, case.size, case.window, case.groups, "direct", Epilogue(x, "relu")
     )
     assert_close(got, np.maximum(want, 0), dtype)
 

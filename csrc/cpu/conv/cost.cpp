@@ -1,10 +1,11 @@
 #include "cpu/conv/cost.h"
 
-#include <cmath>
+#include <algorithm>
 
 #include "cpu/conv/joined.h"
 #include "cpu/conv/panels.h"
 #include "cpu/conv/patch_transpose.h"
+#include "cpu/conv/strided_transpose.h"
 #include "cpu/conv/wide_transpose.h"
 #include "cpu/conv/winograd.h"
 
@@ -88,7 +89,7 @@ double pixelwise_steps(const ConvShape& s, ConvDirection direction, index_t widt
   const bool back = direction == ConvDirection::input;
   const double pixels = back ? 2 * inputs + outputs : 2 * outputs + inputs;
   // The phases of a transpose are written element by element.
-  const double scatter = back && s.taps() > 1 && s.window.w.stride > 1 ? 100 * inputs : 0;
+  const double scatter = back && s.window.w.stride > 1 ? 100 * inputs : 0;
   // Tiles of a few single pixels come to another plane, that is to another page, very often.
   const double product = s.taps() == 1 && width < 16 ? 1.25 : 1.05;
   return product * product_steps(s, direction, width) + kPack * filters + 4 * pixels + scatter;
@@ -116,6 +117,12 @@ double direct_steps(const ConvShape& s, ConvDirection direction, index_t width) 
     return 1.1 * of(s.images * s.outputs * s.group_channels()) * of(s.taps()) * places / of(width);
   }
   if (is_patch_transpose(s, direction)) return patch_transpose_steps(s, width);
+  if (is_strided_transpose(s, direction)) {
+    const ConvShape small = without_stride(s);
+    return std::min(direct_steps(small, direction, width),
+                    implicit_gemm_steps(small, direction, width)) +
+           strided_transpose_steps(s, width);
+  }
   const bool pixelwise = s.taps() == 1 && s.window.h.stride == 1 && s.window.w.stride == 1;
   double row_taps = 0, column_vectors = 0, result_vectors = 0;
   if (direction == ConvDirection::output || pixelwise) {

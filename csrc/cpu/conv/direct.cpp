@@ -11,9 +11,9 @@
 // first layer, 1x1), while rows narrower than a vector waste lanes. There "implicit_gemm" is
 // better.
 //
-// Two kinds of transposes have forms of their own: those with a stride as wide as a vector
-// (wide_transpose.cpp) and those that make each pixel a patch (patch_transpose.cpp). Any other
-// transpose with stride is one correlation for each phase; the phases of the columns are
+// Three kinds of transposes have forms of their own: those with a stride as wide as a vector
+// (wide_transpose.cpp), those that make each pixel a patch (patch_transpose.cpp) and those whose
+// kernels are one pixel (strided_transpose.cpp). Any other transpose with stride is one correlation for each phase; the phases of the columns are
 // computed into a small buffer and interleaved on the way to the result.
 //
 // Blocking: a task is a band of rows (of an image and a group) that half the second-level cache
@@ -28,6 +28,7 @@
 #include "cpu/conv/correlate_weight.h"
 #include "cpu/conv/kept.h"
 #include "cpu/conv/patch_transpose.h"
+#include "cpu/conv/strided_transpose.h"
 #include "cpu/conv/wide_transpose.h"
 #include "cpu/copy_columns.h"
 #include "cpu/plane_tile.h"
@@ -295,6 +296,7 @@ std::unique_ptr<ConvLayer<T>> prepare(const ConvShape& s, ConvDirection directio
   if (is_wide_transpose(s, direction, plane_tile_kernels<T>().width))
     return wide_transpose(s, weight, bias, kOnce);
   if (is_patch_transpose(s, direction)) return patch_transpose(s, weight, bias);
+  if (is_strided_transpose(s, direction)) return strided_transpose(s, weight, bias, kOnce);
   return std::make_unique<DirectLayer<T>>(s, direction, weight, bias);
 }
 

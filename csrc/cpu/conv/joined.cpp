@@ -24,6 +24,7 @@
 #include "cnncore/memory_pool.h"
 #include "cnncore/threads.h"
 #include "cpu/conv/cost.h"
+#include "cpu/conv/strided_transpose.h"
 #include "cpu/copy_columns.h"
 
 namespace cnncore {
@@ -302,6 +303,7 @@ void correlate_joined(const JoinedCorrelation<T>& job) {
 
 bool joined_serves(const ConvShape& s, ConvDirection direction) {
   if (s.groups != 1 || direction == ConvDirection::weight) return false;
+  if (is_strided_transpose(s, direction)) return false;  // rows of the bias between the results
   const index_t pixels = s.images * s.oh() * s.ow();
   const index_t depth = direction == ConvDirection::output ? s.channels * s.taps() : s.outputs;
   if (of(pixels) * of(depth) * 4 > of(kPanelBytes)) return false;
