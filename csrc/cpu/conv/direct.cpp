@@ -13,8 +13,9 @@
 //
 // Three kinds of transposes have forms of their own: those with a stride as wide as a vector
 // (wide_transpose.cpp), those that make each pixel a patch (patch_transpose.cpp) and those whose
-// kernels are one pixel (strided_transpose.cpp). Any other transpose with stride is one correlation for each phase; the phases of the columns are
-// computed into a small buffer and interleaved on the way to the result.
+// kernels are one pixel (strided_transpose.cpp). Any other transpose with stride is one correlation
+// for each phase; the phases of the columns are computed into a small buffer and interleaved on the
+// way to the result.
 //
 // Blocking: a task is a band of rows (of an image and a group) that half the second-level cache
 // holds; in it, blocks of output channels are outermost, since their weights fit the first level.
