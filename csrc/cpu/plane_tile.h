@@ -34,9 +34,9 @@ template <class T>
 struct PlaneTileKernels {
   using Run = void (*)(const PlaneTileArgs<T>&);
 
-  int rows;                          // most rows of one tile
-  int width;                         // lanes of one vector
-  int pitch;                         // of the packed weights
+  int rows;                             // most rows of one tile
+  int width;                            // lanes of one vector
+  int pitch;                            // of the packed weights
   Run run[2][2][2][kMaxPlaneRows + 1];  // [panels][vectors - 1][whole][rows]
   // Rows 2 q and 2 q + 1 interleaved, at target + place[q], from panels; whole vectors are written.
   Run run_pairs[2][kMaxPlaneRows / 2 + 1];  // [vectors - 1][pairs]

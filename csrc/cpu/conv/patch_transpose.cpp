@@ -114,8 +114,8 @@ class PatchTranspose final : public ConvLayer<T> {
         bias[2 * q] = bias[2 * q + 1] = bias_.data()[group * s_.group_channels() + c];
     }
     kernels_.run_pairs[count > kernels_.width][pairs](
-        PlaneTileArgs<T>{packed_.data() + (group * blocks_ + block) * block_size_, source,
-                         nullptr, channels_, bias_.data() != nullptr ? bias : nullptr,
+        PlaneTileArgs<T>{packed_.data() + (group * blocks_ + block) * block_size_, source, nullptr,
+                         channels_, bias_.data() != nullptr ? bias : nullptr,
                          whole ? to + origin : apart, 0, tile_, source, whole ? place : buffer});
     if (whole && !finish.needed()) return;
     for (index_t q = 0; q < pairs; ++q)
