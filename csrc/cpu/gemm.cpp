@@ -1,9 +1,10 @@
 // Packed, blocked matrix product on the micro-kernel of tile.h.
 //
 // A task is a block of c: some 100 rows, so that what is read of the right factor is used often,
-// and up to 512 columns, so that the same holds for the left one; smaller where there would be too
-// few tasks. It goes through the depth in steps of 256, through the panels of the right factor
-// (32 KB with AVX-512, half of that with AVX2) and through tiles of rows.
+// and as many columns as half the second-level cache holds (512 of 1 MB), so that the same holds
+// for the left one; smaller where there would be too few tasks. It goes through the depth in steps
+// of 256, through the panels of the right factor (32 KB with AVX-512, half of that with AVX2) and
+// through tiles of rows.
 //
 // The right factor is packed once for all tasks, or where each part of it is needed by one task
 // only, by that task. The left factor is read where it lies, unless its rows are scattered or lie
@@ -15,6 +16,7 @@
 
 #include "cnncore/memory_pool.h"
 #include "cnncore/threads.h"
+#include "cpu/caches.h"
 #include "cpu/dispatch_isa.h"
 #include "cpu/thin.h"
 
@@ -35,7 +37,6 @@ void run_thin(Loop loop, const ThinProduct<T>& product, index_t columns, index_t
 
 constexpr index_t kDepthBlock = 256;    // a panel block of 32 KB stays near the first-level cache
 constexpr index_t kRows = 112;          // of a task
-constexpr index_t kColumns = 512;       // of a task: 512 KB of panels stay in the second level
 constexpr index_t kTasks = 8;           // as many tasks as this where the shape allows it
 constexpr index_t kFewTasks = 4;        // or this, even if they are small
 constexpr index_t kChunkWork = 500000;  // products worth handing to another thread
@@ -215,6 +216,11 @@ bool thin_product(const MatrixView<T>& a, const MatrixView<T>& b, T* c, index_t 
 namespace {
 
 template <class T>
+index_t task_columns() {
+  return caches().second / 2 / (kDepthBlock * static_cast<index_t>(sizeof(T)));
+}
+
+template <class T>
 class Product {
  public:
   Product(const MatrixView<T>& a, const MatrixView<T>& b, T* c, index_t c_stride, bool accumulate)
@@ -225,7 +231,7 @@ class Product {
         c_stride_(c_stride),
         accumulate_(accumulate),
         panels_(kernels_.panels(b.columns)),
-        block_(choose_blocking(kernels_, a.rows, panels_, kColumns)),
+        block_(choose_blocking(kernels_, a.rows, panels_, task_columns<T>())),
         rows_(ceil_div(a.rows, block_.row_blocks)),
         groups_(ceil_div(panels_, block_.panels)),
         depth_block_(min_of(a.columns, kDepthBlock)),

@@ -5,6 +5,7 @@
 
 #include "cnncore/memory_pool.h"
 #include "cnncore/threads.h"
+#include "cpu/caches.h"
 
 namespace cnncore {
 namespace {
@@ -13,7 +14,6 @@ constexpr index_t kTasks = 8;               // as many tasks as this where the s
 constexpr index_t kPixels = 448;            // of one task
 constexpr index_t kDepthBlock = 1152;       // channels x taps between two visits of the tile
 constexpr index_t kLocalBytes = 192 << 10;  // a task's copy of its source, in the second level
-constexpr index_t kTileBytes = 128 << 10;   // a task's results
 constexpr index_t kChunkWork = 500000;      // products worth handing to another thread
 
 // How one correlation is cut up. Depends on shapes only.
@@ -59,7 +59,8 @@ struct Plan {
     if (!direct) image_pitch = checked_product(channel_block, pitch);
 
     panels = kernels.panels(job.outputs);
-    panels_per_task = max_of(1, kTileBytes / (bytes * blocks.pixels() * kernels.panel_columns()));
+    panels_per_task =
+        max_of(1, caches().second / 8 / (bytes * blocks.pixels() * kernels.panel_columns()));
     while (panels_per_task > 1 &&
            blocks.count() * siblings * ceil_div(panels, panels_per_task) < kTasks)
       panels_per_task = ceil_div(panels_per_task, 2);

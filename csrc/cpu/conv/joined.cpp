@@ -9,7 +9,8 @@
 //
 // All panels are packed first, by channels: a channel's planes are copied apart once, with zeros
 // around them and split by column modulo the step, so that each tap is a few copies of whole rows.
-// Then tasks of some rows and up to 256 pixels, with results in a tile of their own until the sum
+// Then tasks of some rows and as many pixels as a quarter of the second-level cache holds (256 of
+// 1 MB), with results in a tile of their own until the sum
 // is complete: pixels of one panel may belong to two images.
 //
 // A transpose whose taps do not overlap (2 x 2 with stride 2, as in U-Net) is the same product with
@@ -23,6 +24,7 @@
 #include "cnncore/check.h"
 #include "cnncore/memory_pool.h"
 #include "cnncore/threads.h"
+#include "cpu/caches.h"
 #include "cpu/conv/cost.h"
 #include "cpu/conv/strided_transpose.h"
 #include "cpu/copy_columns.h"
@@ -30,7 +32,6 @@
 namespace cnncore {
 namespace {
 
-constexpr index_t kColumns = 256;         // of a task
 constexpr index_t kDepthBlock = 256;      // channels x taps between two visits of the tile
 constexpr index_t kPanelBytes = 8 << 20;  // of all panels: they are read again from the last level
 constexpr index_t kChunkWork = 500000;    // products worth handing to another thread
@@ -43,7 +44,8 @@ constexpr index_t kTasks = 8;   // as many tasks as this where the shape allows 
 // once.
 template <class T>
 Blocking split_rows(const TileKernels<T>& kernels, index_t rows, index_t panels) {
-  const index_t group = max_of(1, min_of(panels, kColumns / kernels.panel_columns()));
+  const index_t panel = kernels.panel_columns() * kDepthBlock * static_cast<index_t>(sizeof(T));
+  const index_t group = max_of(1, min_of(panels, caches().second / 4 / panel));
   const index_t wanted = ceil_div(kTasks, max_of(1, ceil_div(panels, group)));
   return {max_of(ceil_div(rows, kRows), min_of(wanted, ceil_div(rows, 2 * kernels.rows))), group};
 }

@@ -13,13 +13,13 @@
 #include "cnncore/check.h"
 #include "cnncore/memory_pool.h"
 #include "cnncore/threads.h"
+#include "cpu/caches.h"
 #include "cpu/conv/winograd.h"
 
 namespace cnncore {
 namespace {
 
 constexpr index_t kPortionBytes = 8 << 20;  // of V and Y together
-constexpr index_t kSumBytes = 256 << 10;    // of P that a task has in hand
 
 template <class T>
 class WeightGradient {
@@ -55,7 +55,7 @@ class WeightGradient {
     v_stride_ = odd_lines<T>(form_.phases * channel_vectors_ * places_ * width_);
     y_stride_ = odd_lines<T>(output_vectors_ * places_ * width_);
     const index_t row = rows_ * tiles_.panel_columns() * static_cast<index_t>(sizeof(T));
-    parts_ = ceil_div(p_.channels, max_of(width_, kSumBytes / row));
+    parts_ = ceil_div(p_.channels, max_of(width_, caches().second / 4 / row));
     part_ = round_up(ceil_div(p_.channels, parts_), width_);
     parts_ = ceil_div(p_.channels, part_);
     sums_stride_ = odd_lines<T>(part_ * tiles_.panel_columns());
