@@ -20,7 +20,7 @@ REFERENCES := torchvision==0.28.0 timm==1.0.31 pretrainedmodels==0.7.4 \
 THEIR_IMPORTS := absl-py h5py huggingface_hub ml_dtypes munch namex optree pillow pyyaml requests \
     rich safetensors scipy six tqdm
 
-.PHONY: help demo test training training-segmentation training-detection conformance parity parity-networks fuzz sanitize lint format bench clean
+.PHONY: help demo test training training-segmentation training-detection conformance parity parity-networks fuzz sanitize arm lint format bench clean
 .DEFAULT_GOAL := help
 
 help:
@@ -34,6 +34,7 @@ help:
 	@echo "make parity-networks  every whole network, too, with torchvision, timm, Keras (half an hour)"
 	@echo "make fuzz      feed mutated weight files to their reader, for ten minutes"
 	@echo "make sanitize  kernel tests under the sanitizers (SANITIZERS=thread: for races)"
+	@echo "make arm       build the kernels for Arm (g++-aarch64-linux-gnu), check them emulated (qemu-user)"
 	@echo "make lint      ruff, mypy --strict, clang-format"
 	@echo "make format    rewrite the sources in the project's format"
 	@echo "make bench     time the kernels beside PyTorch and ONNX Runtime, update the README"
@@ -123,6 +124,16 @@ sanitize: $(VENV)/.ready-dev
 	    TSAN_OPTIONS=halt_on_error=1:die_after_fork=0 OPENBLAS_NUM_THREADS=1 \
 	    PYTHONPATH=$(abspath $(SANITIZE))/site CNNCORE_EXPECT_SANITIZERS=$(SANITIZERS) \
 	    $(VENV)/bin/pytest -q -n 2 $(SANITIZED_TESTS) $(ARGS)
+
+# On an Arm machine itself, `make test` says more.
+ARM_CXX := aarch64-linux-gnu-g++
+ARM_RUN := qemu-aarch64 -L /usr/aarch64-linux-gnu
+arm: $(VENV)/.ready-dev
+	$(VENV)/bin/cmake -S tests/arm -B build/arm -G Ninja -DCMAKE_BUILD_TYPE=Release \
+	    -DCMAKE_MAKE_PROGRAM=$(abspath $(VENV))/bin/ninja -DCMAKE_SYSTEM_NAME=Linux \
+	    -DCMAKE_SYSTEM_PROCESSOR=aarch64 -DCMAKE_CXX_COMPILER=$(ARM_CXX) >/dev/null
+	$(VENV)/bin/ninja -C build/arm --quiet
+	$(ARM_RUN) build/arm/check
 
 lint: $(VENV)/.ready-dev
 	$(VENV)/bin/ruff check .
