@@ -51,29 +51,24 @@ CNNCORE_HD void store_lanes(double* p, __m512d v, const Lanes<double>& lanes) {
 #elif defined(__AVX2__)
 
 template <class T>
-struct Lanes;
-
-template <>
-struct Lanes<float> {
+struct Lanes {
   CNNCORE_HD Lanes() {}
-  CNNCORE_HD Lanes(index_t first, index_t last) {
-    const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
-    bits = _mm256_andnot_si256(_mm256_cmpgt_epi32(_mm256_set1_epi32(clamp(first)), lane),
-                               _mm256_cmpgt_epi32(_mm256_set1_epi32(clamp(last)), lane));
+  CNNCORE_HD Lanes(index_t first_, index_t last_) : first(clamp(first_)), last(clamp(last_)) {
+    if constexpr (sizeof(T) == 4) {
+      const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+      bits = _mm256_andnot_si256(_mm256_cmpgt_epi32(_mm256_set1_epi32(first), lane),
+                                 _mm256_cmpgt_epi32(_mm256_set1_epi32(last), lane));
+    } else {
+      const __m256i lane = _mm256_setr_epi64x(0, 1, 2, 3);
+      bits = _mm256_andnot_si256(_mm256_cmpgt_epi64(_mm256_set1_epi64x(first), lane),
+                                 _mm256_cmpgt_epi64(_mm256_set1_epi64x(last), lane));
+    }
   }
-  static CNNCORE_HD int clamp(index_t lane) { return static_cast<int>(max_of(0, min_of(lane, 8))); }
-  __m256i bits;
-};
-
-template <>
-struct Lanes<double> {
-  CNNCORE_HD Lanes() {}
-  CNNCORE_HD Lanes(index_t first, index_t last) {
-    const __m256i lane = _mm256_setr_epi64x(0, 1, 2, 3);
-    bits = _mm256_andnot_si256(_mm256_cmpgt_epi64(_mm256_set1_epi64x(first), lane),
-                               _mm256_cmpgt_epi64(_mm256_set1_epi64x(last), lane));
+  static CNNCORE_HD int clamp(index_t lane) {
+    return static_cast<int>(max_of(0, min_of(lane, Simd<T>::width)));
   }
   __m256i bits;
+  int first, last;
 };
 
 CNNCORE_HD __m256 load_lanes(const float* p, const Lanes<float>& lanes) {
@@ -88,11 +83,17 @@ CNNCORE_HD __m256 keep_lanes(__m256 v, const Lanes<float>& lanes) {
 CNNCORE_HD __m256d keep_lanes(__m256d v, const Lanes<double>& lanes) {
   return _mm256_and_pd(v, _mm256_castsi256_pd(lanes.bits));
 }
-CNNCORE_HD void store_lanes(float* p, __m256 v, const Lanes<float>& lanes) {
-  _mm256_maskstore_ps(p, lanes.bits, v);
-}
-CNNCORE_HD void store_lanes(double* p, __m256d v, const Lanes<double>& lanes) {
-  _mm256_maskstore_pd(p, lanes.bits, v);
+
+// Without a masked store: some processors make twenty instructions of it.
+template <class T>
+CNNCORE_HD void store_lanes(T* p, typename Simd<T>::vector v, const Lanes<T>& lanes) {
+  if (lanes.first == 0 && lanes.last == Simd<T>::width) {
+    store(p, v);
+    return;
+  }
+  T all[Simd<T>::width];
+  store(all, v);
+  for (int lane = lanes.first; lane < lanes.last; ++lane) p[lane] = all[lane];
 }
 
 #else
