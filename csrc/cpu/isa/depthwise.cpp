@@ -5,8 +5,9 @@
 // computed 4 rows at a time: each vector of the source is loaded once for all the rows of results
 // that see it, and the weights stay in registers. (With 4 rows of 3x3, 18 loads feed 36
 // multiply-adds.) Where the source is read with stride 2, two neighbouring vectors are sorted into
-// even and odd columns: tap 0 reads the even ones, tap 1 the odd ones, tap 2 the even ones one lane
-// further. The transpose with stride 2 is the same backwards (depthwise_transpose.h).
+// even and odd columns: tap 0 reads the even ones, tap 1 the odd ones, tap 2 the even ones of two
+// vectors that begin two columns later. The transpose with stride 2 is the same backwards
+// (depthwise_transpose.h).
 //
 // Order: 4 rows from left to right, then the next 4, so that a plane is read and written as it lies
 // in memory. (A strip of one vector and many rows would need less to be known at a time, but no
@@ -33,43 +34,38 @@ template <class T, int K, int S>
 class Columns {
  public:
   static constexpr index_t width = Simd<T>::width;
-  // With stride 2: two vectors, and the K - 2 columns beyond them in one or two more.
-  static constexpr int loads = S == 1 ? K : 2 + (K - 3) / static_cast<int>(width) + 1;
+  // With stride 2: two vectors for every two taps.
+  static constexpr int loads = S == 1 ? K : K + 1;
 
   Columns() {}
   CNNCORE_HD Columns(const DepthwisePlane<T>& p, index_t v)
       : v(v), results(0, p.ow - v), first_(v * S - p.window.w.before) {
-    whole = first_ >= 0 && first_ + S * (width - 1) + K <= p.width && v + width <= p.ow;
+    const index_t last = first_ + at(loads - 1) + width;
+    whole = first_ >= 0 && last <= p.width && v + width <= p.ow;
 #pragma GCC unroll 7
-    for (int k = 0; k < loads; ++k) {
-      const index_t begin = first_ + at(k), most = S == 2 ? 2 * width + K - 2 - at(k) : width;
-      lanes_[k] = Lanes<T>(-begin, min_of(most, p.width - begin));
-    }
+    for (int k = 0; k < loads; ++k) lanes_[k] = Lanes<T>(-first_ - at(k), p.width - first_ - at(k));
   }
 
-  // kWhole: no lane lies outside.
+  // kWhole: no lane lies outside. With stride 2, lanes are as even_apart() leaves them.
   template <bool kWhole>
   CNNCORE_HD void load_row(const T* row, Vector<T> (&taps)[K]) const {
     if constexpr (S == 1) {
 #pragma GCC unroll 7
       for (int j = 0; j < K; ++j) taps[j] = load_part<kWhole>(row, j);
     } else {
-      constexpr auto lanes = lane_numbers<T>();
-      Vector<T> a = load_part<kWhole>(row, 0), b = load_part<kWhole>(row, 1);
-      hold(a);
-      hold(b);
-      const Vector<T> c = load_part<false>(row, 2);
-      const Vector<T> d = loads == 4 ? load_part<false>(row, loads - 1) : c;
-      const Vector<T> even = even_lanes(a, b, lanes), odd = odd_lanes(a, b, lanes);
-      const Vector<T> next_even = K == 3 ? c : even_lanes(c, d, lanes);
-      taps[0] = even;
-      taps[1] = odd;
-      taps[2] = later_lanes<1>(even, next_even, lanes);
-      if constexpr (K == 5) {
-        taps[3] = later_lanes<1>(odd, odd_lanes(c, d, lanes), lanes);
-        taps[4] = later_lanes<2>(even, next_even, lanes);
+#pragma GCC unroll 3
+      for (int j = 0; j < K; j += 2) {
+        const Vector<T> a = load_part<kWhole>(row, j), b = load_part<kWhole>(row, j + 1);
+        taps[j] = even_apart(a, b, lane_numbers<T>());
+        if (j + 1 < K) taps[j + 1] = odd_apart(a, b, lane_numbers<T>());
       }
     }
+  }
+
+  // From the order of the taps to that of the results, and back.
+  static CNNCORE_HD Vector<T> ordered(Vector<T> lanes) {
+    if constexpr (S == 1) return lanes;
+    return in_order(lanes, lane_numbers<T>());
   }
 
   index_t v;
@@ -77,7 +73,7 @@ class Columns {
   bool whole;
 
  private:
-  static CNNCORE_HD index_t at(int k) { return S == 1 ? k : k * width; }
+  static CNNCORE_HD index_t at(int k) { return S == 1 ? k : k / 2 * 2 + k % 2 * width; }
   template <bool kWhole>
   CNNCORE_HD Vector<T> load_part(const T* row, int k) const {
     const T* const from = row + first_ + at(k);
@@ -115,7 +111,8 @@ CNNCORE_HD void forward_block(const DepthwisePlane<T>& p, const Weights<T, K>& w
   Vector<T> sum[R];
 #pragma GCC unroll 4
   for (int r = 0; r < R; ++r)
-    sum[r] = p.accumulate ? load_lanes(to + r * p.ow, columns.results) : broadcast(p.start());
+    sum[r] = p.accumulate ? columns.ordered(load_lanes(to + r * p.ow, columns.results))
+                          : broadcast(p.start());
   const index_t top = p.window.h.start(u);
 #pragma GCC unroll 16
   for (int t = 0; t < (R - 1) * S + K; ++t) {
@@ -133,9 +130,9 @@ CNNCORE_HD void forward_block(const DepthwisePlane<T>& p, const Weights<T, K>& w
 #pragma GCC unroll 4
   for (int r = 0; r < R; ++r) {
     if (kWhole)
-      store(to + r * p.ow, sum[r]);
+      store(to + r * p.ow, columns.ordered(sum[r]));
     else
-      store_lanes(to + r * p.ow, sum[r], columns.results);
+      store_lanes(to + r * p.ow, columns.ordered(sum[r]), columns.results);
   }
 }
 
@@ -190,7 +187,8 @@ CNNCORE_HD void weight_block(const DepthwisePlane<T>& p, const Columns<T, K, S>&
   Vector<T> g[R];
 #pragma GCC unroll 4
   for (int r = 0; r < R; ++r)
-    g[r] = kWhole ? load(from + r * p.ow) : load_lanes(from + r * p.ow, columns.results);
+    g[r] = kWhole ? columns.ordered(load(from + r * p.ow))
+                  : load_lanes(from + r * p.ow, columns.results);
   const index_t top = p.window.h.start(u);
 #pragma GCC unroll 16
   for (int t = I; t < (R - 1) * S + I + G; ++t) {
@@ -199,7 +197,7 @@ CNNCORE_HD void weight_block(const DepthwisePlane<T>& p, const Columns<T, K, S>&
     columns.template load_row<kWhole>(x + (top + t) * p.width, taps);
     if constexpr (!kWhole)  // what meets no gy may be infinite
 #pragma GCC unroll 7
-      for (int j = 0; j < K; ++j) taps[j] = keep_lanes(taps[j], columns.results);
+      for (int j = 0; j < K; ++j) taps[j] = keep_lanes(columns.ordered(taps[j]), columns.results);
 #pragma GCC unroll 4
     for (int r = 0; r < R; ++r) {
       const int i = t - r * S - I;

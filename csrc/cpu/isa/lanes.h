@@ -168,15 +168,6 @@ constexpr auto lane_numbers() {
   return std::make_integer_sequence<int, Simd<T>::width>();
 }
 
-// Keeps v in a register. A shuffle of two vectors destroys its first operand, and the compiler
-// would sooner read memory twice than copy a register, which costs nothing.
-template <class V>
-CNNCORE_HD void hold([[maybe_unused]] V& v) {
-#if defined(__AVX512F__)
-  asm("" : "+v"(v));
-#endif
-}
-
 // Four shuffles of two vectors a, b as one run of lanes (ab): its even lanes, its odd lanes, and
 // their inverse, the lanes of a and b in turn (first half and second half).
 template <class V, int... I>
@@ -198,10 +189,30 @@ CNNCORE_HD V interleave_high(V a, V b, std::integer_sequence<int, I...>) {
   return __builtin_shufflevector(a, b, (I % 2 ? n + (n + I) / 2 : (n + I) / 2)...);
 }
 
-// Lanes kFrom, kFrom + 1, ... of (ab).
-template <int kFrom, class V, int... I>
-CNNCORE_HD V later_lanes(V a, V b, std::integer_sequence<int, I...>) {
-  return __builtin_shufflevector(a, b, (kFrom + I)...);
+// Even or odd lanes in the order in which they take one shuffle: with AVX2, whose shuffles stay
+// within the halves of a vector, not their own. in_order() puts them, and what is computed of them
+// lane by lane, in order; and back.
+constexpr int apart_lane(int lane, int n) {
+  if (kVectorBytes != 32) return 2 * lane;
+  const int half = n / 2, at = lane % half, each = half / 2;
+  return lane / half * half + (at < each ? 2 * at : n + 2 * (at - each));
+}
+template <class V, int... I>
+CNNCORE_HD V even_apart(V a, V b, std::integer_sequence<int, I...>) {
+  return __builtin_shufflevector(a, b, apart_lane(I, sizeof...(I))...);
+}
+template <class V, int... I>
+CNNCORE_HD V odd_apart(V a, V b, std::integer_sequence<int, I...>) {
+  return __builtin_shufflevector(a, b, (apart_lane(I, sizeof...(I)) + 1)...);
+}
+template <class V, int... I>
+CNNCORE_HD V in_order(V v, std::integer_sequence<int, I...>) {
+  if constexpr (kVectorBytes != 32) {
+    return v;
+  } else {  // the second quarter and the third change places
+    constexpr int n = sizeof...(I), q = n / 4;
+    return __builtin_shufflevector(v, v, (I / q == 1 ? I + q : I / q == 2 ? I - q : I)...);
+  }
 }
 
 }  // namespace CNNCORE_ISA_NAMESPACE
