@@ -215,8 +215,11 @@ def row_products(gy: Array, x: Array, mean: Array) -> tuple[Array, Array]:
     raise NotImplementedError
 
 
-def row_linear(x: Array, a: Array, b: Array) -> Array:
-    """``a[r] · x[r, i] + b[r]``, x ``(R, I)``, a and b ``(R,)``."""
+def row_linear(x: Array, a: Array, b: Array, epilogue: Epilogue | None = None) -> Array:
+    """``a[r] · x[r, i] + b[r]``, x ``(R, I)``, a and b ``(R,)``.
+
+    ``epilogue`` is applied to it; its activation is one of ``OUTPUT_TELLS``.
+    """
     raise NotImplementedError
 
 

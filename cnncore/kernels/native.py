@@ -281,9 +281,17 @@ def row_products(gy: Array, x: Array, mean: Array) -> tuple[Array, Array]:
     return first, second
 
 
-def row_linear(x: Array, a: Array, b: Array) -> Array:
+def _limited(epilogue: Epilogue | None) -> tuple[Array | None, float, float]:
+    """The residual, and the limits that the activation is."""
+    if epilogue is None:
+        return None, math.nan, math.nan
+    residual = None if epilogue.residual is None else _ready(epilogue.residual)
+    return residual, *limits(epilogue.activation, epilogue.params)
+
+
+def row_linear(x: Array, a: Array, b: Array, epilogue: Epilogue | None = None) -> Array:
     """See ``contract.row_linear``."""
-    return _call(_native.row_linear, _ready(x), _ready(a), _ready(b))
+    return _call(_native.row_linear, _ready(x), _ready(a), _ready(b), *_limited(epilogue))
 
 
 def row_linear2(x: Array, z: Array, a: Array, b: Array, c: Array) -> Array:
@@ -301,11 +309,7 @@ def normalize(
 ) -> tuple[Array, Array, Array]:
     """See ``contract.normalize``."""
     affine = (None if v is None else _ready(v) for v in (weight, bias))
-    residual, low, high = None, math.nan, math.nan
-    if epilogue is not None:
-        low, high = limits(epilogue.activation, epilogue.params)
-        residual = None if epilogue.residual is None else _ready(epilogue.residual)
-    ending = (residual, low, high)
+    ending = _limited(epilogue)
     y, mean, variance = _call(_native.normalize, _ready(x), *affine, joined == 0, eps, *ending)
     return y, mean, variance
 

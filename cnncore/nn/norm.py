@@ -82,12 +82,10 @@ _FUSED: dict[Any, str] = {ReLU: "relu", ReLU6: "relu6", ops.relu: "relu", ops.re
 def fuses(norm: Module, act: Any) -> bool:
     """Whether ``activated`` has one pass for a norm and what follows it, a module or an op.
 
-    Only in training: in evaluation batch norm is constant, and ``cnncore.compile`` folds it away.
     Not while somebody observes who is to see every layer.
     """
     return (
         type(norm) in (BatchNorm2d, GroupNorm)
-        and norm.training
         and (type(act) if isinstance(act, Module) else act) in _FUSED
         and not events.layer_by_layer()
     )

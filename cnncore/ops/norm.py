@@ -98,7 +98,7 @@ def _normalize(
         y = y if weight is None else mul(y, reshape(weight, shape))
         y = y if bias is None else add(y, reshape(bias, shape))
         return ending.applied(y), Normalize(rows, eps)
-    if rows.fixed is None and not events.layer_by_layer():
+    if not events.layer_by_layer():
         function = Normalize(rows, eps, ending.activation)
         inputs = (x, weight, bias)
         return function(*inputs, *ending[:1] if ending.residual is not None else ()), function
@@ -127,8 +127,8 @@ def batch_norm(
     Shapes: x ``(N, C)`` or ``(N, C, …)``, all others ``(C,)``.  Keeps x and two numbers a channel.
 
     ``residual``, of the shape of x, is added to y, and then ``activation`` ("relu", "relu6") is
-    applied.  In training this takes no pass over memory of its own, forward or backward, and keeps
-    the result besides x; those who observe every layer see the three as ops of their own.
+    applied.  That takes no pass over memory of its own, forward or backward, and keeps the result
+    besides x; those who observe every layer see the three as ops of their own.
 
     Errors: one value per channel cannot be normalised in training (the result would be the bias).
 

@@ -64,8 +64,8 @@ class Rows:
 class Normalize(Function):
     """``y = f(weight · (x − mean) · rstd + bias + residual)``, rows as ``Rows`` says.
 
-    The activation f (one of ``OUTPUT_TELLS`` without parameters, "" for none) and the residual, of
-    the shape of x, only where the statistics are not fixed.  Keeps x, the weight, the mean and rstd
+    The activation f is one of ``OUTPUT_TELLS`` without parameters, "" for none; the residual has
+    the shape of x.  Keeps x, the weight, the mean and rstd
     of every group, and with an activation y, which the next layer keeps anyway.
     """
 
@@ -85,9 +85,7 @@ class Normalize(Function):
     ) -> Array:
         rows, rank4 = self.rows, x.reshape(self.rows.shape)
         if rows.fixed is None:
-            added = None if residual is None else residual.reshape(rows.shape)
-            ends = added is not None or self.activation
-            ending = Epilogue(added, self.activation) if ends else None
+            ending = self._ending(residual, rows.shape)
             y, mean, variance = kernels.normalize(
                 rank4, weight, bias, rows.joined, self.eps, ending
             )
@@ -95,21 +93,21 @@ class Normalize(Function):
             rstd = 1.0 / array_module(x).sqrt(variance + self.eps)
         else:
             mean, rstd = rows.fixed
-            y = self._fixed(rank4, weight, bias, mean, rstd)
+            a = rstd if weight is None else rstd * rows.per_channel(weight)
+            b = -mean * a if bias is None else rows.per_channel(bias) - mean * a
+            flat = x.reshape(-1, rows.shape[3])
+            ending = self._ending(residual, flat.shape)
+            y = kernels.row_linear(flat, rows.spread(a, x), rows.spread(b, x), ending)
         self.keep_input(0, None if weight is None else 1)
         if self.activation:
             self.keep_output(0)
         self.keep(mean, rstd)
         return y.reshape(x.shape)
 
-    def _fixed(
-        self, x: Array, weight: Array | None, bias: Array | None, mean: Array, rstd: Array
-    ) -> Array:
-        rows = self.rows
-        a = rstd if weight is None else rstd * rows.per_channel(weight)
-        b = -mean * a if bias is None else rows.per_channel(bias) - mean * a
-        flat = x.reshape(-1, rows.shape[3])
-        return kernels.row_linear(flat, rows.spread(a, x), rows.spread(b, x))
+    def _ending(self, residual: Array | None, shape: tuple[int, ...]) -> Epilogue | None:
+        if residual is None and not self.activation:
+            return None
+        return Epilogue(None if residual is None else residual.reshape(shape), self.activation)
 
     def backward(self, gy: Tensor) -> Gradients:
         """The activation's part is left to ``NormalizeBackward`` where nobody else asks for it.

@@ -48,13 +48,17 @@ py::tuple row_products_binding(const py::array& gy, const py::array& x, const py
   });
 }
 
-py::array row_linear_binding(const py::array& x, const py::array& a, const py::array& b) {
+py::array row_linear_binding(const py::array& x, const py::array& a, const py::array& b,
+                             const py::object& residual, double low, double high) {
   return by_dtype(x, "x", [&](auto zero) {
     using T = decltype(zero);
     const auto in = input<T>(x, "x", 2);
     const auto factor = row_vector<T>(a, "a", in[0]), offset = row_vector<T>(b, "b", in[0]);
+    const T* const added = residual.is_none()
+                               ? nullptr
+                               : same_shape<T>(residual.cast<py::array>(), "residual", in).data;
     auto y = output<T>({in[0], in[1]});
-    without_gil([&] { row_linear<T>(in, factor, offset, y.view); });
+    without_gil([&] { row_linear<T>(in, factor, offset, added, Limits{low, high}, y.view); });
     return y.array;
   });
 }

@@ -2,9 +2,7 @@
 // it for a group while its elements are in the cache. Meaning: contract.py.
 #pragma once
 
-#include <limits>
-
-#include "cnncore/view.h"
+#include "cpu/rows.h"
 
 namespace cnncore {
 
@@ -25,13 +23,6 @@ struct RowGroups {
   }
   index_t channels() const { return groups * members; }
   index_t channel(index_t row) const { return row % channels(); }
-};
-
-// The activation that follows: y = min(max(v, low), high). A limit that is NaN is none: ReLU has no
-// upper one, no activation has neither.
-struct Limits {
-  double low = std::numeric_limits<double>::quiet_NaN();
-  double high = std::numeric_limits<double>::quiet_NaN();
 };
 
 // y = f(weight · x̂ + bias + residual). weight, bias and residual may be nullptr. Mean and variance:

@@ -12,9 +12,6 @@ CNNCORE_DECLARE_FOR_EACH_ISA(template <class T> void row_products_loop(
     const T* gy, const T* x, const T* mean, const T* y, T low, T high, index_t rows, index_t length,
     index_t stride, double* sums, double* products))
 CNNCORE_DECLARE_FOR_EACH_ISA(template <class T>
-                             void row_linear_loop(const T* x, const T* a, const T* b, index_t rows,
-                                                  index_t length, index_t stride, T* y))
-CNNCORE_DECLARE_FOR_EACH_ISA(template <class T>
                              void row_limited_loop(const T* x, const T* a, const T* b,
                                                    const T* residual, T low, T high, index_t rows,
                                                    index_t length, index_t stride, T* y))

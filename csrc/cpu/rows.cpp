@@ -73,12 +73,16 @@ void row_products(ArrayView<const T> gy, ArrayView<const T> x, ArrayView<const T
 
 CNNCORE_KERNEL(row_linear);
 template <class T>
-void row_linear(ArrayView<const T> x, ArrayView<const T> a, ArrayView<const T> b, ArrayView<T> y) {
+void row_linear(ArrayView<const T> x, ArrayView<const T> a, ArrayView<const T> b, const T* residual,
+                Limits limits, ArrayView<T> y) {
   const index_t length = x[1];
-  const auto loop = CNNCORE_SELECT_ISA(row_linear_loop<T>);
+  const T low = static_cast<T>(limits.low), high = static_cast<T>(limits.high);
+  const auto loop = CNNCORE_SELECT_ISA(row_limited_loop<T>);
   parallel_rows(x[0], length, [&](index_t row, index_t count, index_t begin, index_t end) {
     const index_t offset = row * length + begin;
-    loop(x.data + offset, a.data + row, b.data + row, count, end - begin, length, y.data + offset);
+    loop(x.data + offset, a.data + row, b.data + row,
+         residual == nullptr ? nullptr : residual + offset, low, high, count, end - begin, length,
+         y.data + offset);
   });
 }
 
@@ -95,13 +99,13 @@ void row_linear2(ArrayView<const T> x, ArrayView<const T> z, ArrayView<const T> 
   });
 }
 
-#define CNNCORE_INSTANTIATE(T)                                                           \
-  template void row_moments(ArrayView<const T>, ArrayView<T>, ArrayView<T>);             \
-  template void row_products(ArrayView<const T>, ArrayView<const T>, ArrayView<const T>, \
-                             ArrayView<T>, ArrayView<T>);                                \
-  template void row_linear(ArrayView<const T>, ArrayView<const T>, ArrayView<const T>,   \
-                           ArrayView<T>);                                                \
-  template void row_linear2(ArrayView<const T>, ArrayView<const T>, ArrayView<const T>,  \
+#define CNNCORE_INSTANTIATE(T)                                                                   \
+  template void row_moments(ArrayView<const T>, ArrayView<T>, ArrayView<T>);                     \
+  template void row_products(ArrayView<const T>, ArrayView<const T>, ArrayView<const T>,         \
+                             ArrayView<T>, ArrayView<T>);                                        \
+  template void row_linear(ArrayView<const T>, ArrayView<const T>, ArrayView<const T>, const T*, \
+                           Limits, ArrayView<T>);                                                \
+  template void row_linear2(ArrayView<const T>, ArrayView<const T>, ArrayView<const T>,          \
                             ArrayView<const T>, ArrayView<const T>, ArrayView<T>);
 CNNCORE_INSTANTIATE(float)
 CNNCORE_INSTANTIATE(double)

@@ -1,6 +1,8 @@
 // Kernels over the rows of a matrix (R, I): moments and affine maps. Meaning: contract.py.
 #pragma once
 
+#include <limits>
+
 #include "cnncore/threads.h"
 #include "cnncore/view.h"
 
@@ -24,13 +26,22 @@ void parallel_rows(index_t rows, index_t length, Function&& fn) {
   });
 }
 
+// The activation that follows: y = min(max(v, low), high). A limit that is NaN is none: ReLU has no
+// upper one, no activation has neither.
+struct Limits {
+  double low = std::numeric_limits<double>::quiet_NaN();
+  double high = std::numeric_limits<double>::quiet_NaN();
+};
+
 template <class T>
 void row_moments(ArrayView<const T> x, ArrayView<T> mean, ArrayView<T> squares);
 template <class T>
 void row_products(ArrayView<const T> gy, ArrayView<const T> x, ArrayView<const T> mean,
                   ArrayView<T> sums, ArrayView<T> products);
+// `residual`, laid out like x, may be null.
 template <class T>
-void row_linear(ArrayView<const T> x, ArrayView<const T> a, ArrayView<const T> b, ArrayView<T> y);
+void row_linear(ArrayView<const T> x, ArrayView<const T> a, ArrayView<const T> b, const T* residual,
+                Limits limits, ArrayView<T> y);
 template <class T>
 void row_linear2(ArrayView<const T> x, ArrayView<const T> z, ArrayView<const T> a,
                  ArrayView<const T> b, ArrayView<const T> c, ArrayView<T> y);

@@ -162,6 +162,12 @@ REFUSED = [
     ("products shape", lambda: k.row_products(ROWS, f(3, 5), VECTOR), "x"),
     ("products mean", lambda: k.row_products(ROWS, ROWS, f(4)), "mean"),
     ("linear vector", lambda: k.row_linear(ROWS, VECTOR, f(4)), "b"),
+    ("linear residual", lambda: k.row_linear(ROWS, VECTOR, VECTOR, Epilogue(f(3, 5))), "residual"),
+    (
+        "linear activation",
+        lambda: k.row_linear(ROWS, VECTOR, VECTOR, Epilogue(activation="silu")),
+        "activation",
+    ),
     ("linear2 shape", lambda: k.row_linear2(ROWS, f(4, 3), VECTOR, VECTOR, VECTOR), "z"),
     ("linear2 vector", lambda: k.row_linear2(ROWS, ROWS, VECTOR, VECTOR, f(1)), "c"),
     ("normalize rank", lambda: k.normalize(ROWS, None, None, 0, 0.0), "x"),

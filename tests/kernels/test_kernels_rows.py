@@ -104,6 +104,19 @@ CLAMPS = {  # activation -> its limits, written out
 }
 
 
+@pytest.mark.parametrize("ending", CLAMPS, ids=lambda e: e[0] or "none")
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("shape", ROWS, ids=str)
+def test_row_linear_with_an_ending(backend, dtype, rng, shape, form, ending):
+    x, residual = (FORMS[form](3 * rng.normal(size=shape).astype(dtype)) for _ in range(2))
+    a, b = (FORMS[form](rng.normal(size=shape[0]).astype(dtype)) for _ in range(2))
+    terms = oracles.row_linear(abs(x), abs(a), abs(b)) + abs(residual) + 1
+    for added in (None, residual):
+        y = oracles.row_linear(x, a, b) + (0 if added is None else added)
+        got = kernels.row_linear(x, a, b, Epilogue(added, *ending))
+        assert_close(got, np.clip(y, *CLAMPS[ending]), 3, terms, dtype)
+
+
 @pytest.mark.parametrize("joined", [0, 2])
 @pytest.mark.parametrize("ending", CLAMPS, ids=lambda e: e[0] or "none")
 @pytest.mark.parametrize("shape", NORMALISED, ids=str)

@@ -140,7 +140,9 @@ def test_activated_in_evaluation_and_without_fusing() -> None:
     norm, x = nn.BatchNorm2d(2).eval(), tensor(np.arange(16.0).reshape(2, 2, 2, 2) - 8)
     norm.to(np.float64)
     expected = ops.relu(norm(x) + x)
-    np.testing.assert_array_equal(nn.activated(norm, ops.relu, x, x).numpy(), expected.numpy())
+    got = nn.activated(norm, ops.relu, x, x)
+    np.testing.assert_array_equal(got.numpy(), expected.numpy())
+    assert got.node.name == "NormalizeRelu"
     grouped = nn.GroupNorm(1, 2).to(np.float64)
     got = nn.activated(grouped, nn.Tanh(), x, x)
     np.testing.assert_array_equal(got.numpy(), ops.tanh(grouped(x) + x).numpy())

@@ -30,20 +30,21 @@ def grouped(x, groups):
     return standard(rows, 2).reshape(x.shape)
 
 
-def batch(x, w, b):
-    return ops.batch_norm(x, None, None, w, b, True)
+def batch(x, w, b, **ending):
+    return ops.batch_norm(x, None, None, w, b, True, **ending)
 
 
-def with_running(x, w, b):
+def with_running(x, w, b, **ending):
     mean, var = np.array([0.5, -1, 0, 2]), np.array([0.5, 1, 2, 3])
-    return ops.batch_norm(x, mean, var, w, b)
+    return ops.batch_norm(x, mean, var, w, b, **ending)
 
 
 NORMS = {
     "batch": (batch, lambda x: standard(x, (0, 2, 3))),
     "instance": (lambda x, w, b: ops.instance_norm(x, None, None, w, b),
                  lambda x: standard(x, (2, 3))),
-    "group 2": (lambda x, w, b: ops.group_norm(x, 2, w, b), lambda x: grouped(x, 2)),
+    "group 2": (lambda x, w, b, **ending: ops.group_norm(x, 2, w, b, **ending),
+                lambda x: grouped(x, 2)),
     "group 1": (lambda x, w, b: ops.group_norm(x, 1, w, b), lambda x: grouped(x, 1)),
     "running": (with_running, lambda x: (x - np.array([0.5, -1, 0, 2]).reshape(1, 4, 1, 1))
                 / np.sqrt(np.array([0.5, 1, 2, 3]).reshape(1, 4, 1, 1) + EPS)),
@@ -62,20 +63,19 @@ def test_formula_and_derivatives(name):
 
 @pytest.mark.parametrize("activation", ["", "relu", "relu6"])
 @pytest.mark.parametrize("joined", [False, True], ids=["alone", "residual"])
-@pytest.mark.parametrize("name", ["batch", "group 2"])
+@pytest.mark.parametrize("name", ["batch", "running", "group 2"])
 def test_norm_with_an_ending(name, activation, joined):
     """The same as ops of their own, forward and to the second derivative, and observed as such."""
     weight, residual = np.array([1.0, -4, 8, 2]), 2 * RNG.normal(size=X.shape)
     inputs = [X, weight, BIAS, *([residual] if joined else [])]
 
+    norm = NORMS[name][0]
+
     def fused(x, w, b, r=None):
-        ending = {"residual": r, "activation": activation}
-        if name == "batch":
-            return ops.batch_norm(x, None, None, w, b, True, **ending)
-        return ops.group_norm(x, 2, w, b, **ending)
+        return norm(x, w, b, residual=r, activation=activation)
 
     def separate(x, w, b, r=None):
-        y = NORMS[name][0](x, w, b)
+        y = norm(x, w, b)
         y = y if r is None else y + r
         return getattr(ops, activation)(y) if activation else y
 

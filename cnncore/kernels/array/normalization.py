@@ -6,13 +6,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from cnncore.kernels.array.elementwise import ufunc
 from cnncore.kernels.array.modules import Array, array_module, native, quiet
-from cnncore.kernels.epilogue import Epilogue, Gate, finished
+from cnncore.kernels.epilogue import Epilogue, Gate
 
 
 @quiet
@@ -36,8 +36,10 @@ def forward(
     rstd = 1.0 / array_module(x).sqrt(variance + eps)
     a = rstd if weight is None else rstd * _per_channel(weight, shape)
     b = -mean * a if bias is None else _per_channel(bias, shape) - mean * a
-    y = rows.row_linear(flat, *(_per_row(s, x) for s in (a, b))).reshape(x.shape)
-    return finished(y, epilogue, ufunc, rows.pointwise), mean, variance
+    if epilogue is not None and epilogue.residual is not None:
+        epilogue = replace(epilogue, residual=epilogue.residual.reshape(flat.shape))
+    y = rows.row_linear(flat, *(_per_row(s, x) for s in (a, b)), epilogue)
+    return y.reshape(x.shape), mean, variance
 
 
 @quiet

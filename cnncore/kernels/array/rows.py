@@ -5,9 +5,10 @@ from __future__ import annotations
 import sys
 
 from cnncore.kernels.array import normalization
-from cnncore.kernels.array.activation import pointwise as pointwise
+from cnncore.kernels.array.activation import pointwise
+from cnncore.kernels.array.elementwise import ufunc
 from cnncore.kernels.array.modules import Array, array_module, finish, native, quiet
-from cnncore.kernels.epilogue import Epilogue, Gate
+from cnncore.kernels.epilogue import Epilogue, Gate, finished
 
 _ROWS = sys.modules[__name__]
 
@@ -37,10 +38,11 @@ def row_products(gy: Array, x: Array, mean: Array) -> tuple[Array, Array]:
 
 
 @quiet
-def row_linear(x: Array, a: Array, b: Array) -> Array:
+def row_linear(x: Array, a: Array, b: Array, epilogue: Epilogue | None = None) -> Array:
     """See ``contract.row_linear``."""
     xp = array_module(x)
-    return finish(xp, native(a)[:, None] * native(x) + native(b)[:, None])
+    y = finish(xp, native(a)[:, None] * native(x) + native(b)[:, None])
+    return finished(y, epilogue, ufunc, pointwise)
 
 
 @quiet

@@ -50,10 +50,11 @@ def row_products(gy: Array, x: Array, mean: Array) -> bool:
     return on_device
 
 
-def row_linear(x: Array, a: Array, b: Array) -> bool:
+def row_linear(x: Array, a: Array, b: Array, epilogue: Epilogue | None = None) -> bool:
     on_device = floats(("x", "a", "b"), x, a, b)
     rank("x", x, "R I")
     _per_row(x, ("a", "b"), a, b)
+    _ending(epilogue, x)
     return on_device
 
 
@@ -82,12 +83,7 @@ def normalize(
             shape(name, present[name], (x.shape[1] * x.shape[2],), "(G·M,)")
     if not 0 <= eps < math.inf:
         raise ArgumentError("eps", "a number >= 0", eps)
-    if epilogue is not None:
-        if epilogue.activation:
-            _tells(epilogue.activation, epilogue.params)
-        if epilogue.residual is not None:
-            floats(("x", "residual"), x, epilogue.residual)
-            shape("residual", epilogue.residual, x.shape, "that of x")
+    _ending(epilogue, x)
     return on_device
 
 
@@ -119,6 +115,16 @@ def normalize_backward(
         floats(("x", "y"), x, gate.y)
         shape("y", gate.y, x.shape, "that of x")
     return on_device
+
+
+def _ending(epilogue: Epilogue | None, x: Array) -> None:
+    if epilogue is None:
+        return
+    if epilogue.activation:
+        _tells(epilogue.activation, epilogue.params)
+    if epilogue.residual is not None:
+        floats(("x", "residual"), x, epilogue.residual)
+        shape("residual", epilogue.residual, x.shape, "that of x")
 
 
 def _tells(kind: str, params: Sequence[float]) -> None:

@@ -7,11 +7,12 @@ import sys
 import numpy as np
 
 from cnncore.kernels.array import normalization
+from cnncore.kernels.array.elementwise import ufunc
 from cnncore.kernels.array.modules import array_module
 from cnncore.kernels.cuda import runtime
-from cnncore.kernels.cuda.pointwise import pointwise as pointwise
+from cnncore.kernels.cuda.pointwise import pointwise
 from cnncore.kernels.cuda.runtime import Array, Module, call, empty, ready
-from cnncore.kernels.epilogue import Epilogue, Gate
+from cnncore.kernels.epilogue import Epilogue, Gate, finished
 
 _ROWS = sys.modules[__name__]
 
@@ -40,12 +41,12 @@ def row_products(gy: Array, x: Array, mean: Array) -> tuple[Array, Array]:
     return sums, products
 
 
-def row_linear(x: Array, a: Array, b: Array) -> Array:
+def row_linear(x: Array, a: Array, b: Array, epilogue: Epilogue | None = None) -> Array:
     """See ``contract.row_linear``."""
     xp = array_module(x)
     y = empty("row_linear", xp, x.shape, x.dtype)
     call("row_linear", xp, ready(x), None, ready(a), None, ready(b), y)
-    return y
+    return finished(y, epilogue, ufunc, pointwise)
 
 
 def row_linear2(x: Array, z: Array, a: Array, b: Array, c: Array) -> Array:

@@ -50,8 +50,9 @@ CNNCORE_HD void sum_tile(const PlaneTileArgs<T>& args, const Lanes<T>& lanes,
     for (int v = 0; v < V; ++v) sum[r][v] = broadcast(args.bias != nullptr ? args.bias[r] : T(0));
   const T* weights = args.weights;
   if (kPanel) {
-    // With AVX2 a step is 12 products and 8 loads: half as many instructions of the loop besides
-    // would cost a core that another program shares a fifth of its speed.
+    // With AVX2 a step is 12 products and 8 loads. The table, the requests ahead and the end of the
+    // loop were 8 instructions more, which took a seventh of its speed from a core shared with
+    // another program.
     const T* source = args.source;
 #pragma GCC unroll 4
     for (index_t k = 0; k < args.depth; ++k, source += 2 * width, weights += kPitch<T>)

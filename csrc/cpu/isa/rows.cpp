@@ -145,15 +145,6 @@ void row_products_loop(const T* gy, const T* x, const T* mean, const T* y, T low
   }
 }
 
-template <class T>
-void row_linear_loop(const T* __restrict x, const T* a, const T* b, index_t rows, index_t length,
-                     index_t stride, T* __restrict y) {
-  for (index_t r = 0; r < rows; ++r, x += stride, y += stride) {
-    const T factor = a[r], offset = b[r];
-    for (index_t i = 0; i < length; ++i) y[i] = factor * x[i] + offset;
-  }
-}
-
 // y = limited(a · x + b + residual); the residual may be null.
 template <class T>
 void row_limited_loop(const T* __restrict x, const T* a, const T* b, const T* __restrict residual,
@@ -196,7 +187,6 @@ void row_limited2_loop(const T* __restrict gy, const T* __restrict x, const T* a
   template void row_moments_loop(const T*, index_t, index_t, index_t, double*, double*);          \
   template void row_products_loop(const T*, const T*, const T*, const T*, T, T, index_t, index_t, \
                                   index_t, double*, double*);                                     \
-  template void row_linear_loop(const T*, const T*, const T*, index_t, index_t, index_t, T*);     \
   template void row_limited_loop(const T*, const T*, const T*, const T*, T, T, index_t, index_t,  \
                                  index_t, T*);                                                    \
   template void row_linear2_loop(const T*, const T*, const T*, const T*, const T*, index_t,       \
