@@ -176,6 +176,10 @@ def _blocked_form(node: Node) -> Blocked | None:
         outputs, transposed = y.shape[1], work.size is not None
         if work.linear or not blocked.serves(x.shape, outputs, work.groups, transposed, planar):
             return None
+        # Few channels (LeNet's 6) leave most of a block empty: not worth turning planes into it.
+        fewest = outputs if planar else min(outputs, x.shape[1])
+        if not x.lanes and 2 * fewest < blocked.block_lanes(y.dtype):
+            return None
         return BlockedConvolution(work, planar)
     if not x.lanes:
         return None

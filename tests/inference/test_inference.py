@@ -13,7 +13,7 @@ from cnncore import Tensor, kernels, nn, no_grad, ops, set_backend
 from cnncore.errors import ArgumentError
 from cnncore.inference import compile
 from cnncore.inference.buffers import Life, place
-from cnncore.kernels import native
+from cnncore.kernels import blocked, native
 from cnncore.models.backbones import ResNetFpn, ResNetSettings
 from cnncore.models.segmentation import UNet
 
@@ -323,6 +323,19 @@ def test_threads_take_turns() -> None:
     for thread in threads:
         thread.join()
     assert not wrong
+
+
+@pytest.mark.skipif(
+    not native.AVAILABLE or blocked.block_lanes(np.dtype(np.float32)) < 16,
+    reason="about blocks that six channels do not fill by half",
+)
+@pytest.mark.parametrize(("channels", "steps"), [(6, 0), (16, 2)])
+def test_planes_of_few_channels_are_not_turned_into_blocks(channels: int, steps: int) -> None:
+    layers = nn.Conv2d(1, channels, 5), nn.ReLU(), nn.Conv2d(channels, 16, 5)
+    model, x = settled(nn.Sequential(*layers)), RNG.normal(size=(2, 1, 20, 20)).astype(np.float32)
+    compiled = compile(model, x)
+    assert compiled.report().passes["steps on blocked arrays"] == steps
+    np.testing.assert_allclose(compiled(x).numpy(), model(x).numpy(), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.skipif(not native.AVAILABLE, reason="about the native memory pool")
