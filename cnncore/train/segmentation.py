@@ -276,7 +276,7 @@ SYSTEMS: dict[str, System] = {
     "unet": System(
         "unet",
         {"base": 16, "depth": 4, "norm": "group"},
-        Recipe(steps=5000, batch_size=4, learning_rate=0.004),
+        Recipe(steps=6000, batch_size=4, learning_rate=0.004),
         scale=2,
     ),
     "unet_nuclei": System(
