@@ -356,7 +356,7 @@ def test_a_run_takes_no_memory_but_its_results() -> None:
 
 @pytest.mark.skipif(not native.AVAILABLE, reason="about the native memory pool")
 def test_the_report_says_how_much_memory_is_saved() -> None:
-    body = ResNetSettings(32, 3, (32, 32, 32, 32), (1, 1, 1, 1), "bottleneck", "batch")
+    body = ResNetSettings(32, 3, (32, 32, 32, 32), (1, 1, 1, 1), "bottleneck", "frozen")
     model = settled(ResNetFpn(body, 32))
     threads = native.get_num_threads()
     native.set_num_threads(1)  # working space of kernels is held once a thread
@@ -365,7 +365,7 @@ def test_the_report_says_how_much_memory_is_saved() -> None:
     finally:
         native.set_num_threads(threads)
     if native.memory_stats()["enabled"]:
-        assert report.buffer_bytes < report.peak_after < report.peak_before
+        assert report.buffer_bytes < report.peak_after < 0.8 * report.peak_before
         assert "before" in str(report)
 
 

@@ -10,8 +10,8 @@
 // All panels are packed first, by channels: a channel's planes are copied apart once, with zeros
 // around them and split by column modulo the step, so that each tap is a few copies of whole rows.
 // Then tasks of some rows and as many pixels as a quarter of the second-level cache holds (256 of
-// 1 MB), with results in a tile of their own until the sum
-// is complete: pixels of one panel may belong to two images.
+// 1 MB), with results in a tile of their own until the sum is complete: pixels of one panel may
+// belong to two images.
 //
 // A transpose whose taps do not overlap (2 x 2 with stride 2, as in U-Net) is the same product with
 // rows (channel, tap): each pixel of y becomes a patch of x. Rows of neighbouring taps are
